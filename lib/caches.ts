@@ -1,0 +1,28 @@
+import type { FastifyReply } from 'fastify'
+
+/** Keeps a reply that carries an id out of shared caches (RFC 9111, 5.2.2): `private`, and nothing that says otherwise. */
+export function keepPrivate(reply: FastifyReply): void {
+  const directives = listed(reply, 'cache-control').filter((directive) => !/^(?:public|s-maxage=.*)$/i.test(directive))
+  if (!directives.some((directive) => /^(?:private|no-store)$/i.test(directive))) directives.push('private')
+  reply.header('cache-control', directives.join(', '))
+}
+
+/** Tells caches that the reply depends on these request headers (RFC 9110, 12.5.5). */
+export function vary(reply: FastifyReply, names: readonly string[]): void {
+  const present = listed(reply, 'vary')
+  if (present.includes('*')) return
+  const missing = names.filter((name) => !present.some((other) => other.toLowerCase() === name.toLowerCase()))
+  if (missing.length > 0) reply.header('vary', [...present, ...missing].join(', '))
+}
+
+/** Takes off what was meant for a success that did not come. */
+export function takeOffSuccess(reply: FastifyReply, sessionHeader: string | false): void {
+  for (const name of ['cache-control', 'etag', 'last-modified', 'location']) reply.removeHeader(name)
+  if (sessionHeader !== false) reply.removeHeader(sessionHeader)
+}
+
+function listed(reply: FastifyReply, name: string): string[] {
+  const value = reply.getHeader(name)
+  if (value === undefined) return []
+  return String(value).split(',').map((part) => part.trim()).filter((part) => part !== '')
+}

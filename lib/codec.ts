@@ -1,0 +1,52 @@
+import { SessionError } from './errors.ts'
+import type { Data } from './merge.ts'
+import type { Serializer } from '../types/options.ts'
+
+/** Between data and the text that a store keeps; no data is the empty text, whatever the serializer makes of it. */
+export class Codec {
+  readonly #serializer: Serializer
+  readonly #maxBytes: number
+
+  constructor(serializer: Serializer, maxBytes: number) {
+    this.#serializer = serializer
+    this.#maxBytes = maxBytes
+  }
+
+  /** @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE */
+  stringify(data: Data): string {
+    if (Object.keys(data).length === 0) return ''
+    const text = this.#serialize(data)
+    // A text of n UTF-16 units has at most 3 n bytes: most texts need not be counted.
+    if (text.length * 3 > this.#maxBytes && Buffer.byteLength(text) > this.#maxBytes) throw new SessionError('HOLDFAST_DATA_TOO_LARGE')
+    return text
+  }
+
+  /** New data each time. @throws HOLDFAST_DATA_UNDECODABLE */
+  parse(text: string): Data {
+    if (text === '') return {}
+    let data: unknown
+    try {
+      data = this.#serializer.parse(text)
+    } catch {
+      // Its message would quote the data.
+    }
+    if (typeof data !== 'object' || data === null || Array.isArray(data)) throw new SessionError('HOLDFAST_DATA_UNDECODABLE')
+    return data as Data
+  }
+
+  /** Whether two values are equal once serialised. */
+  readonly same = (one: unknown, other: unknown): boolean => {
+    return one === other || this.#serialize({ value: one }) === this.#serialize({ value: other })
+  }
+
+  #serialize(data: Data): string {
+    let text: unknown
+    try {
+      text = this.#serializer.stringify(data)
+    } catch (cause) {
+      throw new SessionError('HOLDFAST_DATA_UNSERIALIZABLE', { cause })
+    }
+    if (typeof text !== 'string') throw new SessionError('HOLDFAST_DATA_UNSERIALIZABLE')
+    return text
+  }
+}

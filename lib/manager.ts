@@ -1,0 +1,238 @@
+import { SessionError } from './errors.ts'
+import { expiry, isLive } from './lifetime.ts'
+import { merge, type Data } from './merge.ts'
+import { Operation, run, type Steps } from './operation.ts'
+import type { Config } from './options.ts'
+import type { Carried, Outcome } from './transport.ts'
+import { UnitOfWork, type Operations } from './unit-of-work.ts'
+import { sameLife } from './version.ts'
+import { unchanged, Writer } from './writer.ts'
+import type { SessionData } from '../types/session.ts'
+import type { MaybePromise, SessionRecord } from '../types/store.ts'
+
+/** Where the manager tells what no caller gets to know; Fastify's `request.log` is one. */
+export interface Log {
+  info(details: object, message: string): void
+  warn(details: object, message: string): void
+}
+
+const nothingCarried: Carried = Object.freeze({ id: undefined, transport: undefined, cookie: undefined, browser: false })
+
+const nothing: Outcome = Object.freeze({ tell: 'nothing' })
+
+/** Resolves what a request carries into a session, runs the operations on it, and commits it at the end. */
+export class SessionManager implements Operations {
+  readonly #config: Config
+  readonly #writer: Writer
+
+  constructor(config: Config) {
+    this.#config = config
+    this.#writer = new Writer(config)
+  }
+
+  /** Stands where there is no session: one that is empty, frozen, and refuses to change. */
+  none(): UnitOfWork {
+    return new UnitOfWork(this.#config, this, nothingCarried, 'none')
+  }
+
+  /** Turns what a request carries into its session. Rejects if the store fails: that is not "no session". */
+  resolve(carried: Carried): MaybePromise<UnitOfWork> {
+    const work = new UnitOfWork(this.#config, this, carried, 'new')
+    if (carried.id !== undefined) return this.operate((operation) => this.#resolve(operation, work, carried.id as string))
+    if (carried.transport !== undefined) work.forget()
+    return work
+  }
+
+  *#resolve(operation: Operation, work: UnitOfWork, id: string): Steps<UnitOfWork> {
+    const { adoptUnknownIds, clock, lifetimes } = this.#config
+    const record = yield* operation.get(work.key)
+    if (record !== undefined && isLive(record, clock.now(), lifetimes)) work.load(record)
+    else if (work.carried.transport === 'header' && adoptUnknownIds(id)) work.adopted = true
+    else work.forget()
+    return work
+  }
+
+  /** The session that is stored under a public id, without a request; undefined if there is none. */
+  find(publicId: string): MaybePromise<UnitOfWork | undefined> {
+    return this.operate(function * (this: SessionManager, operation: Operation) {
+      const work = new UnitOfWork(this.#config, this, nothingCarried, 'new', publicId)
+      const record = yield* operation.get(publicId)
+      if (record === undefined || !isLive(record, this.#config.clock.now(), this.#config.lifetimes)) return undefined
+      work.load(record)
+      return work
+    }.bind(this))
+  }
+
+  /**
+   * Ends a request: the only place where that touches the store.
+   *
+   * @param mayBegin whether a session that nothing was written to may begin with this request
+   */
+  commit(work: UnitOfWork, mayBegin: boolean, log: Log): MaybePromise<Outcome> {
+    return run(this.#commit(work, mayBegin, log))
+  }
+
+  *#commit(work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
+    while (work.pending !== undefined) yield work.pending
+    if (work.fault !== undefined) throw work.fault
+    switch (work.status) {
+      case 'none':
+        return nothing
+      case 'new':
+      case 'regenerated':
+      case 'destroyed': {
+        const { saveUninitialized } = this.#config
+        const begins = mayBegin && saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
+        if (work.text() === '' && !begins) return work.cookieRemoved ? { tell: 'clear' } : nothing
+        yield* this.#operate((operation) => this.#writer.write(operation, work, work.snapshot(), unchanged))
+        return tellId(work)
+      }
+      case 'loaded':
+        return yield* this.#commitLoaded(work, log)
+      case 'gone':
+        return tellGone(work, log)
+    }
+  }
+
+  *#commitLoaded(work: UnitOfWork, log: Log): Steps<Outcome> {
+    const { clock, lifetimes, mirror, touchAfter } = this.#config
+    const snapshot = work.snapshot()
+    if (work.changes(snapshot)) {
+      try {
+        yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
+      } catch (error) {
+        if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return tellGone(work, log)
+        throw error
+      }
+      return tellId(work)
+    }
+    const record = work.record as SessionRecord
+    const expiresAt = expiry(clock.now(), record.createdAt, record.maxAge, lifetimes)
+    const due = work.owed || work.touchAsked || mirror || expiresAt - record.expiresAt >= touchAfter
+    if (!due) return { tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
+    let live: boolean
+    try {
+      live = yield* this.#operate((operation) => operation.touch(work.key, expiresAt))
+    } catch (err) {
+      log.warn({ err, session: work.key }, 'the session could not be touched')
+      return nothing
+    }
+    if (!live) {
+      work.end()
+      return nothing
+    }
+    return tellId(work, expiresAt)
+  }
+
+  update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {
+    return this.#enqueue(work, function * (this: SessionManager, operation) {
+      if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+      return yield* this.#writer.write(operation, work, work.snapshot(), change)
+    })
+  }
+
+  save(work: UnitOfWork): Promise<void> {
+    return this.#enqueue(work, function * (this: SessionManager, operation) {
+      if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+      const snapshot = work.snapshot()
+      if (work.status === 'destroyed' && snapshot.text === '') return
+      if (work.status === 'loaded' && !work.changes(snapshot)) return
+      yield* this.#writer.write(operation, work, snapshot, unchanged)
+    })
+  }
+
+  regenerate(work: UnitOfWork, keep: readonly string[]): Promise<void> {
+    return this.#enqueue(work, function * (this: SessionManager, operation) {
+      if (!Array.isArray(keep)) throw new SessionError('HOLDFAST_VALUE_INVALID')
+      const { codec } = this.#config
+      const snapshot = work.snapshot()
+      const { record } = work
+      let data = codec.parse(snapshot.text)
+      if (record !== undefined) {
+        const removed = work.status === 'gone' ? undefined : yield* this.#remove(operation, work)
+        if (removed !== undefined && sameLife(removed.version, record.version)) {
+          data = merge(codec.parse(record.data), data, codec.parse(removed.data), codec.same)
+        } else {
+          // Another request ended this session, and what was in it has ended with it.
+          if (keep.some((key) => Object.hasOwn(data, key))) {
+            work.end()
+            throw new SessionError('HOLDFAST_SESSION_GONE')
+          }
+          data = {}
+        }
+      }
+      work.restart('regenerated')
+      work.show(codec.stringify(pick(data, keep)), snapshot)
+    })
+  }
+
+  destroy(work: UnitOfWork): Promise<void> {
+    return this.#enqueue(work, function * (this: SessionManager, operation) {
+      const snapshot = work.snapshot()
+      if (work.status === 'loaded') yield* this.#remove(operation, work)
+      work.restart('destroyed')
+      work.show('', snapshot)
+    })
+  }
+
+  /** Takes the record away; who is answered the record is the one who did. */
+  *#remove(operation: Operation, work: UnitOfWork): Steps<SessionRecord | undefined> {
+    const removed = yield* operation.forgiving(() => operation.delete(work.key))
+    if (removed === undefined) work.end()
+    else if (work.carried.cookie === work.wireId) work.cookieRemoved = true
+    return removed
+  }
+
+  /** The operations of one request run one after the other, awaited or not. */
+  #enqueue<Result>(work: UnitOfWork, steps: (this: SessionManager, operation: Operation) => Steps<Result>): Promise<Result> {
+    if (work.status === 'none') return Promise.reject(new SessionError('HOLDFAST_SESSION_UNAVAILABLE'))
+    const before = work.pending ?? Promise.resolve()
+    const result = new Promise<Result>((resolve, reject) => {
+      const settled = before.then(() => this.operate((operation) => steps.call(this, operation))).then(
+        (answer) => {
+          work.fault = undefined
+          resolve(answer)
+        },
+        (error: unknown) => {
+          // The commit tells of these, so a caller who does not await need not hear of them.
+          const told = error instanceof SessionError && (error.statusCode === 503 || error.code === 'HOLDFAST_SESSION_GONE')
+          if (told && error.statusCode === 503) work.fault = error
+          if (told) result.catch(() => {})
+          reject(error)
+        }
+      ).then(() => {
+        if (work.pending === settled) work.pending = undefined
+      })
+      work.pending = settled
+    })
+    return result
+  }
+
+  /** Runs steps that reach the store: at once if the store answers at once, else under the time-out. */
+  operate<Result>(steps: (operation: Operation) => Steps<Result>): MaybePromise<Result> {
+    return run(this.#operate(steps))
+  }
+
+  *#operate<Result>(steps: (operation: Operation) => Steps<Result>): Steps<Result> {
+    const { clock, store, storeTimeout } = this.#config
+    const operation = new Operation(store, clock, storeTimeout)
+    try {
+      return yield* steps(operation)
+    } finally {
+      operation.close()
+    }
+  }
+}
+
+function tellId(work: UnitOfWork, expiresAt: number = work.expiresAt): Outcome {
+  return { tell: 'id', id: work.wireId, confirmed: true, expiresAt }
+}
+
+function tellGone(work: UnitOfWork, log: Log): Outcome {
+  log.info({ session: work.key }, 'the session ended while the request ran; what the request changed is dropped')
+  return nothing
+}
+
+function pick(data: Data, keys: readonly string[]): Data {
+  return Object.fromEntries(keys.filter((key) => Object.hasOwn(data, key)).map((key) => [key, data[key]]))
+}

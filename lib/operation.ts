@@ -1,0 +1,143 @@
+import { SessionError } from './errors.ts'
+import type { Clock, Timer } from '../types/clock.ts'
+import type { MaybePromise, SessionRecord, SessionStore } from '../types/store.ts'
+
+/**
+ * A piece of work that may have to wait. It is written once, top to bottom, and yields only what must be awaited:
+ * over a store that answers with plain values it runs through without a pause.
+ */
+export type Steps<T> = Generator<Promise<unknown>, T, unknown>
+
+/** Runs the steps: the result itself if nothing had to be awaited, else a promise of it. */
+export function run<T>(steps: Steps<T>): MaybePromise<T> {
+  const first = steps.next()
+  return first.done === true ? first.value : drive(steps, first.value)
+}
+
+async function drive<T>(steps: Steps<T>, awaited: Promise<unknown>): Promise<T> {
+  for (;;) {
+    const step = await awaited.then((answer) => steps.next(answer), (fault: unknown) => steps.throw(fault))
+    if (step.done === true) return step.value
+    awaited = step.value
+  }
+}
+
+/** Whether an answer has to be waited for. */
+export function isPromise<T>(answer: MaybePromise<T>): answer is Promise<T> {
+  return typeof (answer as { then?: unknown } | null | undefined)?.then === 'function'
+}
+
+/**
+ * The store as one operation sees it: every fault coded, and all calls together under one deadline. An operation that has
+ * run out of time is over, whatever the calls still under way come to.
+ */
+export class Operation {
+  readonly #store: SessionStore
+  readonly #clock: Clock
+  readonly #milliseconds: number
+  #deadline: Timer | undefined
+  #giveUp: (() => void) | undefined
+  #over = false
+
+  constructor(store: SessionStore, clock: Clock, milliseconds: number) {
+    this.#store = store
+    this.#clock = clock
+    this.#milliseconds = milliseconds
+  }
+
+  get(key: string): Steps<SessionRecord | undefined> {
+    return this.#ask(() => this.#store.get(key))
+  }
+
+  create(key: string, record: SessionRecord): Steps<boolean> {
+    return this.#ask(() => this.#store.create(key, record))
+  }
+
+  update(key: string, record: SessionRecord, expectedVersion: string): Steps<boolean> {
+    return this.#ask(() => this.#store.update(key, record, expectedVersion))
+  }
+
+  touch(key: string, expiresAt: number): Steps<boolean> {
+    return this.#ask(() => this.#store.touch(key, expiresAt))
+  }
+
+  delete(key: string): Steps<SessionRecord | undefined> {
+    return this.#ask(() => this.#store.delete(key))
+  }
+
+  /** Calls once more if it fails, unless time has run out. For a call that may be made twice. */
+  *forgiving<T>(call: () => Steps<T>): Steps<T> {
+    try {
+      return yield* call()
+    } catch (fault) {
+      if (isTimeout(fault)) throw fault
+      return yield* call()
+    }
+  }
+
+  /** Waits for something other than the store, under the same deadline. */
+  *wait<T>(promise: Promise<T>): Steps<T> {
+    return (yield this.#inTime(promise)) as T
+  }
+
+  /** Lets writers that collide get out of each other's way: up to 2, 4, 8 … 64 milliseconds, at random. */
+  *pause(collisions: number): Steps<void> {
+    const milliseconds = Math.random() * 2 ** Math.min(collisions, 6)
+    yield* this.wait(new Promise<void>((resolve) => { this.#clock.setTimeout(resolve, milliseconds) }))
+  }
+
+  close(): void {
+    this.#deadline?.close()
+  }
+
+  *#ask<T>(call: () => MaybePromise<T>): Steps<T> {
+    try {
+      const answer = call()
+      return isPromise(answer) ? yield* this.wait(answer) : answer
+    } catch (cause) {
+      throw cause instanceof SessionError ? cause : new SessionError('HOLDFAST_STORE_FAILED', { cause })
+    }
+  }
+
+  #inTime<T>(promise: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#giveUp = () => { reject(new SessionError('HOLDFAST_STORE_TIMEOUT')) }
+      promise.then(resolve, reject)
+      if (this.#over) this.#giveUp()
+      // One timer for the operation, not one for each call.
+      this.#deadline ??= this.#clock.setTimeout(() => {
+        this.#over = true
+        this.#giveUp?.()
+      }, this.#milliseconds)
+    })
+  }
+}
+
+/** Whether an operation failed for want of time: there is none for another try. */
+export function isTimeout(fault: unknown): boolean {
+  return fault instanceof SessionError && fault.code === 'HOLDFAST_STORE_TIMEOUT'
+}
+
+/** Lets operations of this process on one key take turns, so that they don't collide. Only a courtesy: the store's compare-and-set decides. */
+export class Turns {
+  readonly #last: Map<string, Promise<void>>
+
+  constructor() {
+    this.#last = new Map()
+  }
+
+  /** @param steps gets to know whether it had to wait, so that what was read before may be stale */
+  *take<T>(key: string, operation: Operation, steps: (waited: boolean) => Steps<T>): Steps<T> {
+    const before = this.#last.get(key)
+    let done!: () => void
+    const turn = new Promise<void>((resolve) => { done = resolve })
+    this.#last.set(key, turn)
+    try {
+      if (before !== undefined) yield* operation.wait(before)
+      return yield* steps(before !== undefined)
+    } finally {
+      done()
+      if (this.#last.get(key) === turn) this.#last.delete(key)
+    }
+  }
+}

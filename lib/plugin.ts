@@ -1,0 +1,120 @@
+import { fastifyCookie } from '@fastify/cookie'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import fastifyPlugin from 'fastify-plugin'
+
+import { takeOffSuccess } from './caches.ts'
+import { SessionError } from './errors.ts'
+import { SessionManager } from './manager.ts'
+import { isPromise } from './operation.ts'
+import { configure, type Config } from './options.ts'
+import { StoredSessions } from './sessions.ts'
+import { Transports, type Outcome } from './transport.ts'
+import type { UnitOfWork } from './unit-of-work.ts'
+import type { SessionOptions } from '../types/options.ts'
+
+/** What the plugin keeps with a request. */
+interface Visit {
+  readonly work: UnitOfWork
+  /** Fastify runs onSend again for the reply to an error thrown in it: the commit is done once. */
+  committed: boolean
+}
+
+type Visited = FastifyRequest & Record<symbol, Visit | null>
+
+async function register(fastify: FastifyInstance, options: SessionOptions): Promise<void> {
+  const config = configure(options)
+  const { clock, sessionName, store } = config
+  if (fastify.hasRequestDecorator(sessionName)) throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
+  await loadCookieFunctions()
+
+  const manager = new SessionManager(config)
+  const transports = new Transports(config)
+  const none = manager.none()
+  const visitKey = Symbol(`fastify-holdfast ${sessionName}`)
+  const visitOf = (request: FastifyRequest): Visit | null => (request as Visited)[visitKey] as Visit | null
+  const setVisit = (request: FastifyRequest, work: UnitOfWork): void => { (request as Visited)[visitKey] = { work, committed: false } }
+
+  fastify.decorateRequest(visitKey as unknown as string, null)
+  fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (visitOf(this)?.work ?? none).session } })
+  fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager))
+
+  fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
+    if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()
+    const work = manager.resolve(transports.read(request.raw.headers))
+    if (isPromise(work)) return work.then((resolved) => { setVisit(request, resolved) })
+    setVisit(request, work)
+    done()
+  })
+
+  fastify.addHook('onSend', function commitSession(request, reply, payload, done) {
+    const visit = visitOf(request)
+    if (visit === null || visit.committed) return done()
+    visit.committed = true
+    const { work } = visit
+    const tell = (outcome: Outcome): unknown => {
+      const unwrapped = unwrapResponse(reply, payload)
+      transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())
+      return unwrapped
+    }
+    const fail = (error: unknown): unknown => failReply(reply, payload, error, config)
+    let outcome
+    try {
+      outcome = manager.commit(work, mayBegin(request), request.log)
+      if (isPromise(outcome)) return outcome.then(tell, fail)
+    } catch (error) {
+      return done(null, fail(error))
+    }
+    done(null, tell(outcome))
+  })
+
+  if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })
+}
+
+/** Scanners and preflights would fill the store with sessions that nobody comes back to (CORS preflight: Fetch, 3.3.2). */
+function mayBegin(request: FastifyRequest): boolean {
+  return !request.is404 && !(request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined)
+}
+
+/** A web Response brings its own headers, which Fastify lays over those of the reply: they go there first, so that ours are not lost. */
+function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
+  if (!(payload instanceof Response) || payload.bodyUsed) return payload
+  reply.code(payload.status)
+  for (const [name, value] of payload.headers) reply.header(name, value)
+  return new Response(payload.body, { status: payload.status })
+}
+
+/**
+ * What the reply becomes when the commit failed: the error, with nothing left on it of the success that was meant. A reply
+ * that is an error already stays as it is.
+ */
+function failReply(reply: FastifyReply, payload: unknown, error: unknown, config: Config): unknown {
+  const status = payload instanceof Response ? payload.status : reply.statusCode
+  if (status >= 400) {
+    reply.log.error({ err: error }, 'the session could not be committed')
+    return payload
+  }
+  takeOffSuccess(reply, config.sessionHeader)
+  discard(payload)
+  throw error
+}
+
+function discard(payload: unknown): void {
+  const stream = payload instanceof Response ? payload.body : payload as Partial<{ destroy(): void, cancel(): Promise<void> }> | null | undefined
+  if (stream === null || stream === undefined || typeof stream !== 'object') return
+  if ('destroy' in stream && typeof stream.destroy === 'function') stream.destroy()
+  else if (typeof stream.cancel === 'function') stream.cancel().catch(() => {})
+}
+
+/** @fastify/cookie loads its parser and serialiser when it is registered. This registers it nowhere, so that the app may do as it likes. */
+async function loadCookieFunctions(): Promise<void> {
+  const nowhere = { decorate() {}, decorateRequest() {}, decorateReply() {}, addHook() {} }
+  await fastifyCookie(nowhere as unknown as FastifyInstance, {})
+}
+
+/**
+ * The plugin: `fastify.register(sessionPlugin, options)`. Sessions are there from the onRequest hook on,
+ * in the scope that registers it and below.
+ *
+ * @throws HOLDFAST_OPTION_INVALID, HOLDFAST_ALREADY_REGISTERED, at registration
+ */
+export const sessionPlugin: FastifyPluginAsync<SessionOptions> = fastifyPlugin(register, { fastify: '5.x', name: 'fastify-holdfast' })

@@ -1,0 +1,40 @@
+import { SessionError } from './errors.ts'
+import { publicIdOf } from './identifier.ts'
+import type { SessionManager } from './manager.ts'
+import type { Config } from './options.ts'
+import type { SessionData, Sessions, StoredSession } from '../types/session.ts'
+import type { SessionStore } from '../types/store.ts'
+
+/** The sessions without a request. */
+export class StoredSessions implements Sessions {
+  readonly store: SessionStore
+  readonly #config: Config
+  readonly #manager: SessionManager
+
+  constructor(config: Config, manager: SessionManager) {
+    this.store = config.store
+    this.#config = config
+    this.#manager = manager
+  }
+
+  async get(publicId: string): Promise<StoredSession | undefined> {
+    const work = await this.#manager.find(publicId)
+    if (work?.record === undefined) return undefined
+    const { createdAt, expiresAt, maxAge, data } = work.record
+    return { publicId, data: this.#config.codec.parse(data), createdAt, expiresAt, maxAge }
+  }
+
+  async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {
+    const work = await this.#manager.find(publicId)
+    if (work === undefined) throw new SessionError('HOLDFAST_SESSION_GONE')
+    return work.update(change)
+  }
+
+  async destroy(publicId: string): Promise<boolean> {
+    return await this.#manager.operate((operation) => operation.delete(publicId)) !== undefined
+  }
+
+  publicIdOf(id: string): string {
+    return publicIdOf(this.#config.sessionName, id)
+  }
+}

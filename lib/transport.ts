@@ -1,0 +1,131 @@
+import { fastifyCookie } from '@fastify/cookie'
+import type { FastifyReply } from 'fastify'
+import type { IncomingHttpHeaders } from 'node:http'
+
+import { keepPrivate, vary } from './caches.ts'
+import { isWellFormed } from './identifier.ts'
+import { secondsUntil } from './lifetime.ts'
+import type { CookieAttributes, Transport } from '../types/session.ts'
+
+/** What the transports need to know of the configuration. */
+export interface TransportConfig {
+  readonly sessionHeader: string | false
+  readonly sessionCookie: string | false
+  readonly mirror: boolean
+}
+
+/** What a request carried. */
+export interface Carried {
+  /** The one id to resolve, of the right form; undefined where there is none. */
+  readonly id: string | undefined
+  /** Which transport decided, also where what it carried is no id. */
+  readonly transport: Transport | undefined
+  /** The value of the cookie, whether it decided or not. Two cookies of the name are as good as a malformed one. */
+  readonly cookie: string | undefined
+  /** Sent by a browser, which no script in it can deny: Sec-Fetch-Mode is a forbidden request header (Fetch, 2.2.2). */
+  readonly browser: boolean
+}
+
+/** What the reply is to say of the session. */
+export type Outcome =
+  | { readonly tell: 'nothing' | 'clear' }
+  /** `confirmed`: the store said in this commit that the id is live until `expiresAt`; otherwise it is the id that the request carried. */
+  | { readonly tell: 'id', readonly id: string, readonly confirmed: boolean, readonly expiresAt: number }
+
+/** Carries ids: finds what a request brought, and puts on the reply what the commit came to. */
+export class Transports {
+  readonly #config: TransportConfig
+  readonly #headerKey: string | undefined
+  readonly #cookiePairs: RegExp | undefined
+  /** Those that decide which session a request gets. */
+  readonly #requestHeaders: readonly string[]
+  #warned = false
+
+  constructor(config: TransportConfig) {
+    this.#config = config
+    this.#requestHeaders = [config.sessionCookie === false ? [] : 'Cookie', config.sessionHeader === false ? [] : config.sessionHeader].flat()
+    if (config.sessionHeader !== false) this.#headerKey = config.sessionHeader.toLowerCase()
+    if (config.sessionCookie !== false) {
+      this.#cookiePairs = new RegExp(`(?:^|;)[ \\t]*${config.sessionCookie.replace(/[$*+.^|]/g, '\\$&')}[ \\t]*=`, 'g')
+    }
+  }
+
+  /** The header, if present, decides, well-formed or not. Two header lines reach us joined by a comma, which no id has. */
+  read(headers: IncomingHttpHeaders): Carried {
+    const header = this.#headerKey === undefined ? undefined : headers[this.#headerKey] as string | undefined
+    const cookie = this.#readCookie(headers.cookie)
+    const candidate = header ?? cookie
+    return {
+      id: candidate !== undefined && isWellFormed(candidate) ? candidate : undefined,
+      transport: header !== undefined ? 'header' : cookie !== undefined ? 'cookie' : undefined,
+      cookie,
+      browser: headers['sec-fetch-mode'] !== undefined
+    }
+  }
+
+  #readCookie(cookies: string | undefined): string | undefined {
+    const name = this.#config.sessionCookie
+    if (name === false || this.#cookiePairs === undefined || cookies === undefined || !cookies.includes(name)) return undefined
+    const found = cookies.match(this.#cookiePairs)?.length ?? 0
+    // Of two cookies, a sibling host or another path may have set one: neither is believed (RFC 6265bis, 4.2.2).
+    if (found > 1) return ''
+    return found === 0 ? undefined : fastifyCookie.parse(cookies, { decode: String })[name]
+  }
+
+  /** Puts the outcome on the reply. */
+  write(reply: FastifyReply, carried: Carried, outcome: Outcome, attributes: CookieAttributes, accessed: boolean, now: number): void {
+    const { sessionHeader, sessionCookie } = this.#config
+    let sent = false
+    if (outcome.tell === 'id') {
+      if (sessionHeader !== false && this.#answersInHeader(carried)) {
+        reply.header(sessionHeader, outcome.id)
+        sent = true
+      }
+      if (sessionCookie !== false && outcome.confirmed && answersInCookie(carried)) {
+        sent = this.#setCookie(reply, sessionCookie, outcome.id, attributes, secondsUntil(outcome.expiresAt, now)) || sent
+      }
+    } else if (outcome.tell === 'clear' && sessionCookie !== false) {
+      sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)
+    }
+    if (sent) keepPrivate(reply)
+    if (sent || accessed) vary(reply, this.#requestHeaders)
+  }
+
+  /** An id in a readable header would hand an HttpOnly session to every script on the page: only who speaks the header gets it there. */
+  #answersInHeader(carried: Carried): boolean {
+    if (this.#config.mirror || this.#config.sessionCookie === false) return true
+    return carried.transport === 'header' || (carried.transport === undefined && !carried.browser)
+  }
+
+  /** Sets our one cookie, and leaves the app's others. Whether it could be set. */
+  #setCookie(reply: FastifyReply, name: string, value: string, attributes: CookieAttributes, maxAge: number): boolean {
+    const { secure, persistent, ...others } = attributes
+    const https = reply.request.protocol === 'https'
+    if (secure === true && !https) {
+      this.#warnOnce(reply)
+      return false
+    }
+    const cookie = fastifyCookie.serialize(name, value, {
+      ...others,
+      secure: secure === 'auto' ? https : secure === true,
+      ...(persistent === true || value === '' ? { maxAge } : undefined),
+      ...(value === '' ? { expires: new Date(0) } : undefined)
+    })
+    const present = ([reply.getHeader('set-cookie') ?? []].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
+    reply.removeHeader('set-cookie')
+    reply.header('set-cookie', present.length === 0 ? cookie : [...present, cookie])
+    return true
+  }
+
+  #warnOnce(reply: FastifyReply): void {
+    if (this.#warned) return
+    this.#warned = true
+    reply.log.warn('The session cookie was not sent: it is secure, and the request came over http. ' +
+      'Behind a TLS proxy set the Fastify option trustProxy; without TLS set cookie.secure to \'auto\'.')
+  }
+}
+
+/** A request that named its session in the header may carry the cookie of another session, which is left alone. */
+function answersInCookie(carried: Carried): boolean {
+  return carried.transport !== 'header' || carried.cookie === undefined || carried.cookie === carried.id
+}

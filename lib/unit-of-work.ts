@@ -1,0 +1,267 @@
+import { SessionError } from './errors.ts'
+import { mintId, publicIdOf } from './identifier.ts'
+import { expiry } from './lifetime.ts'
+import { merge } from './merge.ts'
+import { cookieAttributes, isLifetime, type Config } from './options.ts'
+import { hidesMember, Session, type SessionHost } from './session.ts'
+import type { Carried } from './transport.ts'
+import type { CookieAttributes, SessionData, Transport } from '../types/session.ts'
+import type { SessionRecord } from '../types/store.ts'
+
+/**
+ * Where a session is in its life within one request.
+ * - `new`, `regenerated`, `destroyed`: there is no record under its id; it is created if something is written
+ * - `loaded`: there is a record, which this request read or wrote
+ * - `gone`: there was one, and it ended while the request ran; what this request still changes is dropped
+ * - `none`: the route opted out, or nobody has resolved the request yet
+ */
+export type Status = 'new' | 'loaded' | 'regenerated' | 'destroyed' | 'gone' | 'none'
+
+/** What a session held when an operation began. */
+export interface Snapshot {
+  readonly text: string
+  readonly maxAge: number | undefined
+}
+
+/** What a unit of work has others do: the operations that reach the store. */
+export interface Operations {
+  update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result>
+  save(work: UnitOfWork): Promise<void>
+  regenerate(work: UnitOfWork, keep: readonly string[]): Promise<void>
+  destroy(work: UnitOfWork): Promise<void>
+}
+
+/** One request's dealings with its session: what was read, what changed, what the client is owed. Touches no store. */
+export class UnitOfWork implements SessionHost {
+  readonly carried: Carried
+  status: Status
+  /** The record as this request last read or wrote it: the base that changes are told from. */
+  record: SessionRecord | undefined
+  /** An id that the client chose: it is not exchanged for another if it is taken. */
+  adopted = false
+  /** The client is owed an id that it does not have, or not for long enough. */
+  owed = false
+  touchAsked = false
+  /** The request's cookie named a session that this request has removed. */
+  cookieRemoved = false
+  /** The cookie decided, and there is no session by it, or no more: the browser may hold a newer one by now, which an empty session must not replace. */
+  cookieDead = false
+  /** The failure of the last operation, if it failed: the request can't be a success. */
+  fault: SessionError | undefined
+  /** The operations under way; the commit waits for them. */
+  pending: Promise<unknown> | undefined
+
+  readonly #config: Config
+  readonly #operations: Operations
+  #id: string | undefined
+  #idShown = false
+  #publicId: string | undefined
+  #session: Session | undefined
+  #begun: number
+  #maxAge: number | undefined
+  /** The record's data, as it reads back from the session. */
+  #baseText = ''
+  #attributes: Readonly<CookieAttributes> | undefined
+
+  constructor(config: Config, operations: Operations, carried: Carried, status: Status, publicId?: string) {
+    this.#config = config
+    this.#operations = operations
+    this.#begun = config.clock.now()
+    this.#id = carried.id
+    this.#publicId = publicId
+    this.carried = carried
+    this.status = status
+  }
+
+  /** Takes up the record that was found. */
+  load(record: SessionRecord): void {
+    this.status = 'loaded'
+    this.record = record
+    this.#baseText = record.data
+    this.#maxAge = record.maxAge
+  }
+
+  /** Takes up the record that was just written, from what the session held at the snapshot. */
+  wrote(record: SessionRecord, snapshot: Snapshot): void {
+    const maxAge = this.#maxAge === snapshot.maxAge ? record.maxAge : this.#maxAge
+    this.load(record)
+    this.#maxAge = maxAge
+    this.owed = true
+    this.show(record.data, snapshot)
+  }
+
+  /** The store says that there is no such session: it ended while the request ran. */
+  end(): void {
+    this.status = 'gone'
+    this.#distrustCookie()
+  }
+
+  /** Begins anew: what the request carried does not resolve. */
+  forget(): void {
+    this.restart('new')
+    this.#distrustCookie()
+  }
+
+  #distrustCookie(): void {
+    if (this.carried.transport === 'cookie') this.cookieDead = true
+  }
+
+  /** Goes on without a record, under an id yet to be minted. */
+  restart(status: 'new' | 'regenerated' | 'destroyed'): void {
+    this.status = status
+    this.record = undefined
+    this.adopted = false
+    this.owed = false
+    this.#id = undefined
+    this.#idShown = false
+    this.#publicId = undefined
+    this.#baseText = ''
+    this.#maxAge = undefined
+    this.#begun = this.#config.clock.now()
+  }
+
+  /** The id is taken: another one, unless the handler has seen this one and may have put it somewhere. */
+  remint(): void {
+    if (this.#idShown) throw new SessionError('HOLDFAST_ID_TAKEN')
+    this.#id = undefined
+    this.#publicId = undefined
+  }
+
+  // What the session shows.
+
+  get id(): string {
+    this.#idShown = true
+    return this.wireId
+  }
+
+  get publicId(): string {
+    this.#idShown = true
+    return this.key
+  }
+
+  /** The id, for the reply: minted when it is needed. */
+  get wireId(): string {
+    return this.status === 'none' ? '' : this.#id ??= mintId(this.#config.generateId)
+  }
+
+  /** The id, for the store. */
+  get key(): string {
+    return this.#publicId ??= publicIdOf(this.#config.sessionName, this.wireId)
+  }
+
+  get isNew(): boolean {
+    return this.status !== 'none' && (this.#id === undefined || this.#id !== this.carried.id || this.adopted)
+  }
+
+  get transport(): Transport | undefined {
+    return this.isNew || this.status === 'none' ? undefined : this.carried.transport
+  }
+
+  get createdAt(): number {
+    return this.record?.createdAt ?? this.#begun
+  }
+
+  get expiresAt(): number {
+    return this.record?.expiresAt ?? expiry(this.#begun, this.#begun, this.#maxAge, this.#config.lifetimes)
+  }
+
+  get maxAge(): number {
+    return this.#maxAge ?? this.#config.lifetimes.idle / 1000
+  }
+
+  set maxAge(seconds: number | undefined) {
+    this.#assertThere()
+    if (seconds !== undefined && !isLifetime(seconds)) throw new SessionError('HOLDFAST_VALUE_INVALID')
+    this.#maxAge = seconds
+  }
+
+  get attributes(): Readonly<CookieAttributes> {
+    return this.#attributes ?? this.#config.cookie
+  }
+
+  options(attributes: CookieAttributes): void {
+    this.#assertThere()
+    try {
+      this.#attributes = cookieAttributes(this.#config.sessionCookie, this.attributes, attributes)
+    } catch (cause) {
+      throw new SessionError('HOLDFAST_VALUE_INVALID', { cause })
+    }
+  }
+
+  touch(): void {
+    this.#assertThere()
+    this.touchAsked = true
+  }
+
+  update<Result>(change: (draft: SessionData) => Result): Promise<Result> {
+    return this.#operations.update(this, change)
+  }
+
+  save(): Promise<void> {
+    return this.#operations.save(this)
+  }
+
+  regenerate(keep: readonly string[]): Promise<void> {
+    return this.#operations.regenerate(this, keep)
+  }
+
+  destroy(): Promise<void> {
+    return this.#operations.destroy(this)
+  }
+
+  #assertThere(): void {
+    if (this.status === 'none') throw new SessionError('HOLDFAST_SESSION_UNAVAILABLE')
+  }
+
+  // The data.
+
+  /** Whether anybody has looked at the session. Until then nothing is parsed. */
+  get accessed(): boolean {
+    return this.#session !== undefined
+  }
+
+  get session(): Session {
+    return this.#session ??= this.#buildSession()
+  }
+
+  #buildSession(): Session {
+    const session = new Session(this)
+    try {
+      const data = this.#config.codec.parse(this.#baseText)
+      Session.write(session, data, () => false)
+      // What does not come back in the order in which it was stored would look like a change.
+      if (hidesMember(data)) this.#baseText = this.#config.codec.stringify(Session.read(session))
+    } catch {
+      // A record that can't be decoded is as good as none: an id that does not resolve.
+      this.forget()
+    }
+    if (this.status === 'none') Object.freeze(session)
+    return session
+  }
+
+  /** The session's data as text; the empty text for none. @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE */
+  text(): string {
+    return this.#session === undefined ? this.#baseText : this.#config.codec.stringify(Session.read(this.#session))
+  }
+
+  /** What an operation starts from. */
+  snapshot(): Snapshot {
+    return { text: this.text(), maxAge: this.#maxAge }
+  }
+
+  /** Whether there is anything that the record does not have. */
+  changes({ text, maxAge }: Snapshot): boolean {
+    return text !== this.#baseText || maxAge !== this.record?.maxAge
+  }
+
+  /**
+   * Shows the handler what the data has come to by an operation. What the handler has changed since the snapshot stays,
+   * and what is equal stays the very object that it may be holding.
+   */
+  show(text: string, snapshot: Snapshot): void {
+    if (this.#session === undefined || text === snapshot.text) return
+    const { codec } = this.#config
+    const data = merge(codec.parse(snapshot.text), Session.read(this.#session), codec.parse(text), codec.same)
+    Session.write(this.#session, data, codec.same)
+  }
+}
