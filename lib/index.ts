@@ -1,4 +1,4 @@
-import type {} from '../types/fastify.ts'
+import '../types/fastify.ts'
 
 export { sessionPlugin, sessionPlugin as default } from './plugin.ts'
 export { SessionError, type SessionErrorCode } from './errors.ts'

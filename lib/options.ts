@@ -56,7 +56,7 @@ export function configure(options: SessionOptions): Config {
     maxBytes = 65_536,
     ...others
   } = options
-  const [unknown] = Object.keys(others).filter((key) => !fromFastify.has(key))
+  const unknown = Object.keys(others).find((key) => !fromFastify.has(key))
   if (unknown !== undefined) throw optionError(unknown, `left out: there is no such option`)
 
   check(typeof sessionName === 'string' && /^[A-Za-z_$][\w$]*$/.test(sessionName), 'sessionName', 'a name that a property can have, such as \'session\'')
@@ -76,7 +76,7 @@ export function configure(options: SessionOptions): Config {
   check(Number.isInteger(maxBytes) && maxBytes > 0, 'maxBytes', 'a positive integer of bytes')
   check(typeof clock?.now === 'function' && typeof clock.setTimeout === 'function', 'clock', 'an object with now and setTimeout')
   check(typeof cookie === 'object' && cookie !== null, 'cookie', 'an object of cookie attributes')
-  const [stranger] = Object.keys(cookie).filter((key) => !Object.hasOwn(cookieDefaults, key))
+  const stranger = Object.keys(cookie).find((key) => !Object.hasOwn(cookieDefaults, key))
   check(stranger === undefined, `cookie.${stranger}`, `left out: the attributes are ${Object.keys(cookieDefaults).join(', ')}, and the lifetime is maxAge`)
 
   return Object.freeze({
@@ -171,10 +171,10 @@ function isSerializable(attributes: { domain: string }): boolean {
 }
 
 function isDeterministic(serializer: Serializer): boolean {
-  const sample = () => ({ text: 'é "\u2028', list: [1, { deep: null }], flag: true })
+  const sample = { text: 'é "\u2028', list: [1, { deep: null }], flag: true }
   try {
-    const text = serializer.stringify(sample())
-    return typeof text === 'string' && text === serializer.stringify(sample()) && text === serializer.stringify(serializer.parse(text))
+    const text = serializer.stringify(sample)
+    return typeof text === 'string' && text === serializer.stringify(structuredClone(sample)) && text === serializer.stringify(serializer.parse(text))
   } catch {
     return false
   }

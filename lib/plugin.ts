@@ -19,7 +19,7 @@ interface Visit {
   committed: boolean
 }
 
-type Visited = FastifyRequest & Record<symbol, Visit | null>
+type Visited = FastifyRequest & { [visitKey: symbol]: Visit | null }
 
 async function register(fastify: FastifyInstance, options: SessionOptions): Promise<void> {
   const config = configure(options)
@@ -31,8 +31,8 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   const transports = new Transports(config)
   const none = manager.none()
   const visitKey = Symbol(`fastify-holdfast ${sessionName}`)
-  const visitOf = (request: FastifyRequest): Visit | null => (request as Visited)[visitKey] as Visit | null
-  const setVisit = (request: FastifyRequest, work: UnitOfWork): void => { (request as Visited)[visitKey] = { work, committed: false } }
+  const visitOf = (request: FastifyRequest): Visit | null => (request as Visited)[visitKey] ?? null
+  const begin = (request: FastifyRequest, work: UnitOfWork): void => { (request as Visited)[visitKey] = { work, committed: false } }
 
   fastify.decorateRequest(visitKey as unknown as string, null)
   fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (visitOf(this)?.work ?? none).session } })
@@ -41,8 +41,8 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
     if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()
     const work = manager.resolve(transports.read(request.raw.headers))
-    if (isPromise(work)) return work.then((resolved) => { setVisit(request, resolved) })
-    setVisit(request, work)
+    if (isPromise(work)) return work.then((resolved) => { begin(request, resolved) })
+    begin(request, work)
     done()
   })
 
