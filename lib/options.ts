@@ -37,10 +37,12 @@ export interface Config {
 
 /** Every default, and every check. Does not change the caller's object. @throws HOLDFAST_OPTION_INVALID */
 export function configure(options: SessionOptions): Config {
+  const { sessionName = 'session' } = options
+  check(typeof sessionName === 'string' && /^[A-Za-z_$][\w$]*$/.test(sessionName), 'sessionName', 'a name that a property can have, such as \'session\'')
   const {
-    sessionName = 'session',
-    sessionHeader = 'X-Session-ID',
-    sessionCookie = 'session_id',
+    sessionName: _,
+    sessionHeader = `X-${sessionName.slice(0, 1).toUpperCase()}${sessionName.slice(1)}-ID`,
+    sessionCookie = `${sessionName}_id`,
     maxAge = 3600,
     absoluteTimeout = 30 * 24 * 60 * 60,
     touchAfter = Math.min(60, maxAge / 10),
@@ -59,7 +61,6 @@ export function configure(options: SessionOptions): Config {
   const unknown = Object.keys(others).find((key) => !fromFastify.has(key))
   if (unknown !== undefined) throw optionError(unknown, `left out: there is no such option`)
 
-  check(typeof sessionName === 'string' && /^[A-Za-z_$][\w$]*$/.test(sessionName), 'sessionName', 'a name that a property can have, such as \'session\'')
   check(sessionHeader === false || (isToken(sessionHeader) && !/^(?:set-)?cookie$/i.test(sessionHeader)), 'sessionHeader', 'the name of a header, such as \'X-Session-ID\', or false')
   check(sessionCookie === false || isToken(sessionCookie), 'sessionCookie', 'the name of a cookie, such as \'session_id\', or false')
   check(sessionHeader !== false || sessionCookie !== false, 'sessionHeader', 'a name where sessionCookie is false: an id needs one way to travel')

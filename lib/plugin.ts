@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fastifyPlugin from 'fastify-plugin'
 
 import { takeOffSuccess } from './caches.ts'
-import { SessionError } from './errors.ts'
+import { optionError, SessionError } from './errors.ts'
 import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
 import { configure, type Config } from './options.ts'
@@ -25,6 +25,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   const config = configure(options)
   const { clock, sessionName, store } = config
   if (fastify.hasRequestDecorator(sessionName)) throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
+  claimNames(fastify, config)
   await loadCookieFunctions()
 
   const manager = new SessionManager(config)
@@ -68,6 +69,19 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   })
 
   if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })
+}
+
+const claimed = Symbol('fastify-holdfast names')
+
+/** Two registrations that one request meets must not read and set the same header or cookie. */
+function claimNames(fastify: FastifyInstance & { [claimed]?: readonly string[] }, { sessionCookie, sessionHeader }: Config): void {
+  const names = fastify[claimed] ?? []
+  const cookie = `cookie ${sessionCookie}`
+  const header = `header ${String(sessionHeader).toLowerCase()}`
+  if (sessionCookie !== false && names.includes(cookie)) throw optionError('sessionCookie', 'another name than the other registration has')
+  if (sessionHeader !== false && names.includes(header)) throw optionError('sessionHeader', 'another name than the other registration has')
+  // On this scope alone: those below inherit it, those beside it do not.
+  Object.defineProperty(fastify, claimed, { value: [...names, cookie, header], configurable: true })
 }
 
 /** Scanners and preflights would fill the store with sessions that nobody comes back to (CORS preflight: Fetch, 3.3.2). */

@@ -12,10 +12,10 @@ export interface Serializer {
 
 /** The options of a registration. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
 export interface SessionOptions {
-  /** Name of the header that carries the id, in requests and replies; false: none does. Default: `'X-Session-ID'`. */
+  /** Name of the header that carries the id, in requests and replies; false: none does. Default: `'X-Session-ID'`, from the default `sessionName`. */
   sessionHeader?: string | false
   /**
-   * Name of the cookie that carries the id; false: none does. Default: `'session_id'`.
+   * Name of the cookie that carries the id; false: none does. Default: `'session_id'`, from the default `sessionName`.
    * A name that begins with `__Host-` or `__Secure-` asks for the attributes that browsers demand of it (RFC 6265bis, 4.1.3).
    */
   sessionCookie?: string | false
@@ -56,8 +56,8 @@ export interface SessionOptions {
   /** Seconds that a request may wait for the store in resolving, in each asynchronous call on its session, and in committing; then it is a 503. Default: 2. */
   storeTimeout?: number
   /**
-   * The decorator: `request[sessionName]`, and with an s `fastify[sessionName + 's']`; also the key by which a route opts out.
-   * Two registrations that share a store are kept apart by it. Default: `'session'`.
+   * The decorator: `request[sessionName]`, and with an s `fastify[sessionName + 's']`; also the key by which a route opts out,
+   * and what the default names of header and cookie are made of. Two registrations that share a store are kept apart by it. Default: `'session'`.
    */
   sessionName?: string
   /** Where time comes from; for tests. Default: the system's. */

@@ -1,0 +1,44 @@
+/** What a request of an explored program does between being resolved and being committed. */
+export type Step =
+  | 'read' | 'write a' | 'write b' | 'delete a' | 'touch'
+  | 'update' | 'save' | 'destroy' | 'regenerate' | 'regenerate, keeping a'
+
+/** One request: its steps, in order. All requests carry the cookie of the one session there is at the start. */
+export type Request = readonly Step[]
+
+/** Requests that run concurrently; and whether all sessions that are there at some instant expire at it. */
+export interface Program {
+  readonly requests: readonly Request[]
+  readonly expire: boolean
+}
+
+/** What a session holds. */
+export type Data = Readonly<Record<string, unknown>>
+
+/** What the one session holds at the start. */
+export const initialData: Data = Object.freeze({ a: 0, n: 0 })
+
+/** What a request that writes puts under a key. */
+export function mark(request: number): string {
+  return `written by ${request}`
+}
+
+/**
+ * What came of a program: what each request told its client, or why it failed; and what is stored in the end:
+ * in the one session (null: it is gone), and in those that the requests began.
+ */
+export interface Result {
+  readonly told: readonly string[]
+  readonly session: Data | null
+  readonly begun: readonly Data[]
+}
+
+/** A text that is equal for equal results. */
+export function canonical({ told, session, begun }: Result): string {
+  return JSON.stringify([told, inOrder(session), begun.map(inOrder).toSorted()])
+}
+
+/** A text that is equal for equal data. */
+export function inOrder(data: Data | null): string {
+  return JSON.stringify(data === null ? null : Object.fromEntries(Object.entries(data).toSorted(([one], [other]) => one < other ? -1 : 1)))
+}

@@ -1,0 +1,225 @@
+import type { MaybePromise, Session, SessionOptions, SessionRecord, SessionStore } from '../../lib/index.ts'
+import type { SessionManager } from '../../lib/manager.ts'
+import type { Config } from '../../lib/options.ts'
+import type { TestClock } from '../../lib/testing/index.ts'
+import { nextTurn } from '../helpers/stores.ts'
+import { initialData, mark, type Data, type Program, type Result, type Step } from './program.ts'
+
+/** The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their place. */
+export interface Lib {
+  readonly configure: (options: SessionOptions) => Config
+  readonly SessionManager: new (config: Config) => SessionManager
+  readonly MemoryStore: new (options: { clock: TestClock }) => SessionStore
+  readonly TestClock: new () => TestClock
+  readonly publicIdOf: (registration: string, id: string) => string
+}
+
+/** Loads lib from the folder that it was compiled to. */
+export async function loadLib(folder: URL = new URL('../../lib/', import.meta.url)): Promise<Lib> {
+  const modules = ['options.js', 'manager.js', 'stores/memory.js', 'testing/clock.js', 'identifier.js']
+  return Object.assign({}, ...await Promise.all(modules.map((name) => import(new URL(name, folder).href)))) as Lib
+}
+
+/** How a program is run. */
+export interface Setting {
+  /** Whether all requests share a manager, or each has its own, as if it ran in another process. */
+  readonly processes: 'one' | 'one each'
+  /** How many store calls may fail, before they take effect or, their answer lost, after. */
+  readonly faults: number
+}
+
+/** What a run was. */
+export interface Run {
+  /** At each point of choice: what was taken, of how many. */
+  readonly choices: readonly { readonly taken: number, readonly of: number }[]
+  /** What happened, in order. */
+  readonly trace: readonly string[]
+  readonly result: Result
+  /** The promise that was broken on the way, if any. */
+  readonly violation: string | undefined
+}
+
+const cookie = 'the-session-of-the-browser'
+const maxAge = 3600
+
+interface Move {
+  readonly name: string
+  make(): void
+}
+
+/** The store that a run sees: every call waits until the schedule lets it take effect, and is watched when it does. */
+class ScheduledStore implements SessionStore {
+  readonly waiting: { readonly verb: string, take(fate: 'answered' | 'lost' | 'failed'): void }[] = []
+  readonly trace: string[] = []
+  /** The keys that were ever created, and until when each lives. */
+  readonly expiry = new Map<string, number>()
+  violation: string | undefined
+  readonly #inner: SessionStore
+  readonly #clock: TestClock
+  readonly #dead = new Set<string>()
+  /** When the store last said of a key that it is live, as a place in the trace. */
+  readonly #confirmed = new Map<string, number>()
+
+  constructor(inner: SessionStore, clock: TestClock) {
+    this.#inner = inner
+    this.#clock = clock
+  }
+
+  get(key: string): Promise<SessionRecord | undefined> {
+    return this.#schedule('get', key, () => this.#inner.get(key))
+  }
+
+  create(key: string, record: SessionRecord): Promise<boolean> {
+    return this.#schedule('create', key, () => this.#inner.create(key, record), record.expiresAt)
+  }
+
+  update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
+    return this.#schedule('update', key, () => this.#inner.update(key, record, expectedVersion), record.expiresAt)
+  }
+
+  touch(key: string, expiresAt: number): Promise<boolean> {
+    return this.#schedule('touch', key, () => this.#inner.touch(key, expiresAt), expiresAt)
+  }
+
+  delete(key: string): Promise<SessionRecord | undefined> {
+    return this.#schedule('delete', key, () => this.#inner.delete(key))
+  }
+
+  confirmedSince(key: string, place: number): boolean {
+    return (this.#confirmed.get(key) ?? -1) >= place
+  }
+
+  #schedule<T>(verb: string, key: string, call: () => MaybePromise<T>, expiresAt?: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({
+        verb,
+        take: (fate) => {
+          this.trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
+          if (fate === 'failed') return reject(new Error('failed'))
+          const answer = call() as T
+          if (answer !== undefined && answer !== false) this.#watch(verb, key, expiresAt)
+          if (verb === 'delete') this.#dead.add(key)
+          if (fate === 'lost') reject(new Error('lost'))
+          else resolve(answer)
+        }
+      })
+    })
+  }
+
+  /** P1 and P5 at every call that the store accepts. */
+  #watch(verb: string, key: string, expiresAt: number | undefined): void {
+    const until = this.expiry.get(key) ?? 0
+    if (this.#dead.has(key)) this.violation ??= `P1: ${verb} after the end of a session`
+    if (verb !== 'create' && this.#clock.now() >= until) this.violation ??= `P1: ${verb} after a session had expired`
+    if (expiresAt === undefined) return
+    if (expiresAt < until) this.violation ??= `P5: ${verb} shortened a life`
+    this.expiry.set(key, expiresAt)
+    this.#confirmed.set(key, this.trace.length)
+  }
+}
+
+/** Runs a program once: by the choices given, as far as they go, and from there on by the first choice each time. */
+export async function runOnce(lib: Lib, program: Program, setting: Setting, prefix: readonly number[]): Promise<Run> {
+  const clock = new lib.TestClock()
+  const inner = new lib.MemoryStore({ clock })
+  const store = new ScheduledStore(inner, clock)
+  let minted = 0
+  const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
+  // The time-out is out of reach: an hour passes in one step when the sessions expire.
+  const newManager = (): SessionManager => new lib.SessionManager(lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }))
+
+  const key = lib.publicIdOf('session', cookie)
+  const expiresAt = clock.now() + maxAge * 1000
+  inner.create(key, { data: JSON.stringify(initialData), version: 'first', createdAt: clock.now(), expiresAt })
+  store.expiry.set(key, expiresAt)
+
+  const shared = newManager()
+  const told: string[] = program.requests.map(() => '')
+  let unfinished = program.requests.length
+  for (const [index, steps] of program.requests.entries()) {
+    void serve(setting.processes === 'one' ? shared : newManager(), store, steps, index).then((telling) => {
+      told[index] = telling
+      unfinished -= 1
+    })
+  }
+
+  const choices: { taken: number, of: number }[] = []
+  let expired = !program.expire
+  let faults = setting.faults
+  for (let pauses = 0; ;) {
+    await nextTurn()
+    if (unfinished === 0 && expired) break
+    const moves: Move[] = store.waiting.flatMap((call, index) => (faults > 0 ? ['answered', 'lost', 'failed'] as const : ['answered'] as const).map((fate) => ({
+      name: call.verb,
+      make() {
+        store.waiting.splice(index, 1)
+        if (fate !== 'answered') faults -= 1
+        call.take(fate)
+      }
+    })))
+    if (!expired) {
+      moves.push({
+        name: 'expire',
+        make() {
+          expired = true
+          store.trace.push('expire')
+          clock.advance(maxAge * 1000)
+        }
+      })
+    }
+    if (moves.length === 0) {
+      // Whoever still runs is pausing between two collisions.
+      clock.advance(64)
+      if (++pauses > 100) throw new Error(`stuck after ${store.trace.join(', ')}`)
+      continue
+    }
+    const taken = Math.min(prefix[choices.length] ?? 0, moves.length - 1)
+    choices.push({ taken, of: moves.length })
+    moves[taken]?.make()
+  }
+
+  const stored = (publicId: string): Data | null => {
+    const record = inner.get(publicId) as SessionRecord | undefined
+    return record === undefined ? null : JSON.parse(record.data === '' ? '{}' : record.data) as Data
+  }
+  const begun = [...store.expiry.keys()].filter((publicId) => publicId !== key).map(stored).filter((data) => data !== null)
+  const result = { told, session: stored(key), begun }
+  await inner.close?.()
+  return { choices, trace: store.trace, result, violation: store.violation }
+}
+
+/** One request, as the plugin serves it: resolve, the handler, commit. Gives what it told its client. */
+async function serve(manager: SessionManager, store: ScheduledStore, steps: readonly Step[], index: number): Promise<string> {
+  let failure: string | undefined
+  try {
+    const work = await manager.resolve({ id: cookie, transport: 'cookie', cookie, browser: true })
+    try {
+      for (const step of steps) await perform(work.session as Session, step, index)
+    } catch (error) {
+      failure = (error as { code?: unknown }).code === 'HOLDFAST_SESSION_GONE' ? 'gone' : 'failed'
+    }
+    const place = store.trace.length
+    const outcome = await manager.commit(work, true, { info() {}, warn() {} })
+    if (failure !== undefined && outcome.tell !== 'nothing') store.violation ??= 'a request that failed told of a session'
+    if (outcome.tell !== 'id' || !outcome.confirmed) return failure ?? (outcome.tell === 'clear' ? 'clear' : 'nothing')
+    if (!store.confirmedSince(work.key, place)) store.violation ??= 'P2: an id went out that the store did not confirm'
+    return outcome.id === cookie ? 'the session' : 'its own'
+  } catch {
+    return failure ?? 'failed'
+  }
+}
+
+async function perform(session: Session, step: Step, index: number): Promise<void> {
+  switch (step) {
+    case 'read': session.get('a'); break
+    case 'write a': session.set('a', mark(index)); break
+    case 'write b': session.set('b', mark(index)); break
+    case 'delete a': session.set('a', undefined); break
+    case 'touch': session.touch(); break
+    case 'update': await session.update((draft) => { (draft as { n?: number }).n = ((draft as { n?: number }).n ?? 0) + 1 }); break
+    case 'save': await session.save(); break
+    case 'destroy': await session.destroy(); break
+    case 'regenerate': await session.regenerate(); break
+    case 'regenerate, keeping a': await session.regenerate(['a']); break
+  }
+}
