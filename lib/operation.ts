@@ -118,7 +118,7 @@ export function isTimeout(fault: unknown): boolean {
   return fault instanceof SessionError && fault.code === 'HOLDFAST_STORE_TIMEOUT'
 }
 
-/** Lets operations of this process on one key take turns, so that they don't collide. Only a courtesy: the store's compare-and-set decides. */
+/** Lets writers of one key that have collided in this process take turns. Only a courtesy: the store's compare-and-set decides. */
 export class Turns {
   readonly #last: Map<string, Promise<void>>
 
@@ -126,18 +126,22 @@ export class Turns {
     this.#last = new Map()
   }
 
-  /** @param steps gets to know whether it had to wait, so that what was read before may be stale */
-  *take<T>(key: string, operation: Operation, steps: (waited: boolean) => Steps<T>): Steps<T> {
+  /** Waits for those who came before. Answers how to leave, which must be done. */
+  *enter(key: string, operation: Operation): Steps<() => void> {
     const before = this.#last.get(key)
     let done!: () => void
     const turn = new Promise<void>((resolve) => { done = resolve })
-    this.#last.set(key, turn)
-    try {
-      if (before !== undefined) yield* operation.wait(before)
-      return yield* steps(before !== undefined)
-    } finally {
+    const leave = (): void => {
       done()
       if (this.#last.get(key) === turn) this.#last.delete(key)
     }
+    this.#last.set(key, turn)
+    try {
+      if (before !== undefined) yield* operation.wait(before)
+    } catch (timeout) {
+      leave()
+      throw timeout
+    }
+    return leave
   }
 }

@@ -32,50 +32,50 @@ export class Writer {
    * Stores what the session holds, changed by `change`: creates a record where there is none, else replaces the one that
    * was read. If that has moved on, takes what is there now, lays this request's changes over it and tries again.
    */
-  write<Result>(operation: Operation, work: UnitOfWork, snapshot: Snapshot, change: (draft: SessionData) => Result): Steps<Result> {
-    return this.#turns.take(work.key, operation, (waited) => this.#write(operation, work, snapshot, change, waited))
-  }
-
-  *#write<Result>(operation: Operation, work: UnitOfWork, snapshot: Snapshot, change: (draft: SessionData) => Result, waited: boolean): Steps<Result> {
+  *write<Result>(operation: Operation, work: UnitOfWork, snapshot: Snapshot, change: (draft: SessionData) => Result): Steps<Result> {
     let theirs = work.record
     let attempt: Attempt<Result> | undefined
-    let mustRead = waited && theirs !== undefined
+    let leave: (() => void) | undefined
     let faults = 0
     let tries = 0
-    for (;;) {
-      if (mustRead) {
-        const found = yield* operation.get(work.key)
-        if (found !== undefined && attempt !== undefined && includesWrite(found.version, attempt.record.version)) break
-        if (found !== undefined && work.record === undefined && !work.adopted) {
-          // A minted id that is somebody else's.
-          if (tries >= idTries) throw new SessionError('HOLDFAST_ID_TAKEN')
-          work.remint()
-        } else if (found?.version !== theirs?.version) {
-          const moved = found !== undefined && theirs !== undefined && sameLife(found.version, theirs.version)
-          if (!moved && work.record !== undefined) {
-            work.end()
-            throw new SessionError('HOLDFAST_SESSION_GONE')
+    try {
+      for (;;) {
+        if (tries > 0) {
+          leave ??= yield* this.#turns.enter(work.key, operation)
+          if (tries > 1) yield* operation.pause(tries)
+          const found = yield* operation.get(work.key)
+          if (found !== undefined && attempt !== undefined && includesWrite(found.version, attempt.record.version)) break
+          if (found !== undefined && work.record === undefined && !work.adopted) {
+            // A minted id that is somebody else's.
+            if (tries >= idTries) throw new SessionError('HOLDFAST_ID_TAKEN')
+            work.remint()
+          } else if (found?.version !== theirs?.version) {
+            const moved = found !== undefined && theirs !== undefined && sameLife(found.version, theirs.version)
+            if (!moved && work.record !== undefined) {
+              work.end()
+              throw new SessionError('HOLDFAST_SESSION_GONE')
+            }
+            if (moved && attempt?.lost === true && !remembersSince(found.version, (theirs as SessionRecord).version)) throw new SessionError('HOLDFAST_OUTCOME_UNKNOWN')
+            theirs = found
+            attempt = undefined
           }
-          if (moved && attempt?.lost === true && !remembersSince(found.version, (theirs as SessionRecord).version)) throw new SessionError('HOLDFAST_OUTCOME_UNKNOWN')
-          theirs = found
-          attempt = undefined
         }
-        if (tries > 1) yield* operation.pause(tries)
+        attempt ??= this.#attempt(work, snapshot, theirs, change)
+        tries += 1
+        try {
+          const written: boolean = theirs === undefined
+            ? yield* operation.create(work.key, attempt.record)
+            : yield* operation.update(work.key, attempt.record, theirs.version)
+          if (written) break
+        } catch (fault) {
+          // Whether it took effect is to be read from the record. One fault is forgiven; without time there is no second try.
+          faults += 1
+          if (faults > 1 || isTimeout(fault)) throw fault
+          attempt.lost = true
+        }
       }
-      attempt ??= this.#attempt(work, snapshot, theirs, change)
-      tries += 1
-      try {
-        const written: boolean = theirs === undefined
-          ? yield* operation.create(work.key, attempt.record)
-          : yield* operation.update(work.key, attempt.record, theirs.version)
-        if (written) break
-      } catch (fault) {
-        // Whether it took effect is to be read from the record. One fault is forgiven; without time there is no second try.
-        faults += 1
-        if (faults > 1 || isTimeout(fault)) throw fault
-        attempt.lost = true
-      }
-      mustRead = true
+    } finally {
+      leave?.()
     }
     work.wrote(attempt.record, snapshot)
     return attempt.result

@@ -15,9 +15,10 @@ export class Browser {
   }
 
   /** Only sends. The reply is taken in with `receive`, in the order the network delivers. */
-  send(url: string, options: InjectOptions = {}): Promise<LightMyRequestResponse> {
+  async send(url: string, options: InjectOptions = {}): Promise<LightMyRequestResponse> {
     const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ')
-    return this.#app.inject({
+    // An injected request starts when it is awaited.
+    return await this.#app.inject({
       url,
       ...options,
       headers: { 'sec-fetch-mode': 'navigate', ...cookie === '' ? {} : { cookie }, ...options.headers }

@@ -1,6 +1,6 @@
 import { allowedResults } from './model.ts'
-import { canonical, type Program, type Step } from './program.ts'
-import { runOnce, type Lib, type Run, type Setting } from './world.ts'
+import { canonical, type Program, type Request, type Step } from './program.ts'
+import { runOnce, type Fate, type Lib, type Move, type Run, type Schedule, type Setting } from './world.ts'
 
 /** What an exploration found. */
 export interface Exploration {
@@ -17,21 +17,54 @@ export async function explore(lib: Lib, program: Program, setting: Setting): Pro
   const states = new Set<string>()
   let interleavings = 0
   for (let prefix: number[] | undefined = []; prefix !== undefined;) {
-    const run: Run = await runOnce(lib, program, setting, prefix)
+    const schedule = new DepthFirst(prefix)
+    const run: Run = await runOnce(lib, program, setting, schedule)
     interleavings += 1
     const state = canonical(run.result)
     states.add(state)
-    const why = run.violation ?? (allowed.has(state) ? undefined : 'no order of the requests\' steps comes to this')
+    const why = run.violation ?? (allowed.has(state) ? undefined : unexplained)
     if (why !== undefined) return { interleavings, states: states.size, counterexample: { program, run, why } }
-    prefix = nextPrefix(run)
+    prefix = schedule.next()
   }
   return { interleavings, states: states.size, counterexample: undefined }
 }
 
-/** Depth first: the last choice that has an alternative left takes it. */
-function nextPrefix({ choices }: Run): number[] | undefined {
-  const last = choices.findLastIndex(({ taken, of }) => taken + 1 < of)
-  return last === -1 ? undefined : [...choices.slice(0, last).map(({ taken }) => taken), (choices[last]?.taken ?? 0) + 1]
+/** Why a run is wrong that broke no promise on the way. */
+export const unexplained = 'no order of the steps of these requests comes to this'
+
+/** A schedule among all: goes the way that it is told, and from there on takes the first move each time. */
+class DepthFirst implements Schedule {
+  readonly #prefix: readonly number[]
+  readonly #taken: number[] = []
+  readonly #possible: number[] = []
+  readonly #moves: Move[] = []
+
+  constructor(prefix: readonly number[]) {
+    this.#prefix = prefix
+  }
+
+  add(move: Move): void {
+    this.#moves.push(move)
+  }
+
+  /** Each fate of a waiting move is a way to go. */
+  async take(fates: (move: Move) => readonly Fate[]): Promise<boolean> {
+    const ways = this.#moves.flatMap((move) => fates(move).map((fate) => ({ move, fate })))
+    if (ways.length === 0) return false
+    const index = this.#prefix[this.#taken.length] ?? 0
+    const { move, fate } = ways[index] as { move: Move, fate: Fate }
+    this.#taken.push(index)
+    this.#possible.push(ways.length)
+    this.#moves.splice(this.#moves.indexOf(move), 1)
+    move.make(fate)
+    return true
+  }
+
+  /** The way to the next schedule: the last choice that has an alternative left takes it. Undefined: that was the last. */
+  next(): number[] | undefined {
+    const last = this.#taken.findLastIndex((index, place) => index + 1 < (this.#possible[place] as number))
+    return last === -1 ? undefined : [...this.#taken.slice(0, last), this.#taken[last] as number + 1]
+  }
 }
 
 /** The steps to explore, each as a request of its own. */
@@ -40,8 +73,8 @@ export const singleSteps: readonly Step[] = [
 ]
 
 /** A request that does one step; a save has something to save. */
-function requestOf(step: Step): readonly Step[] {
-  return step === 'save' ? ['write b', 'save'] : [step]
+function requestOf(step: Step): Request {
+  return { transport: 'cookie', steps: step === 'save' ? ['write b', 'save'] : [step] }
 }
 
 /** Every program of so many concurrent requests of one step each, with and without the sessions expiring meanwhile. */
@@ -66,7 +99,7 @@ function * combinations(count: number, from: number): Generator<Step[]> {
 export function describe({ program, run, why }: NonNullable<Exploration['counterexample']>): string {
   return [
     why,
-    ...program.requests.map((steps, index) => `  request ${index}: ${steps.join(', ')} → ${run.result.told[index]}`),
+    ...program.requests.map(({ steps, transport }, index) => `  request ${index}: ${steps.join(', ')} (${transport}) → ${run.result.told[index]}`),
     `  store:     ${run.trace.join(', ')}`,
     `  session:   ${JSON.stringify(run.result.session)}; begun: ${JSON.stringify(run.result.begun)}`
   ].join('\n')

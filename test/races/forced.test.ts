@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 
 import '../helpers/data.ts'
 import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
@@ -15,7 +15,7 @@ interface World {
 }
 
 /** An app over a store that can be stopped at any call, and a browser that has a session with a: 'old', n: 0. */
-async function world(t: Tap.Test, options: SessionOptions = {}): Promise<World> {
+async function world(t: Test, options: SessionOptions = {}): Promise<World> {
   const clock = new TestClock()
   const gate = new Gate(new MemoryStore({ clock }))
   const app = await serve(t, { clock, store: gate, ...options })
@@ -27,7 +27,7 @@ async function world(t: Tap.Test, options: SessionOptions = {}): Promise<World> 
   return { app, browser, gate, clock }
 }
 
-async function serve(t: Tap.Test, options: SessionOptions): Promise<FastifyInstance> {
+async function serve(t: Test, options: SessionOptions): Promise<FastifyInstance> {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(sessionPlugin, options)
@@ -305,7 +305,7 @@ t.test('an adopted id that dies and is adopted again takes nothing of its former
   const headers = { 'x-session-id': 'chosen-by-the-client-000001' }
   await app.inject({ url: '/write/a/first-life', headers })
   const held = gate.hold('update')
-  const slow = app.inject({ url: '/write/b/first-life', headers })
+  const slow = new Browser(app).send('/write/b/first-life', { headers })
   await held.reached
   await app.inject({ url: '/logout', headers })
   await app.inject({ url: '/write/a/second-life', headers })
@@ -318,7 +318,7 @@ t.test('two first requests under one adopted id both take effect', async (t) => 
   const { app, gate } = await world(t, { adoptUnknownIds: () => true })
   const headers = { 'x-session-id': 'chosen-by-the-client-000001' }
   const held = gate.hold('create')
-  const slow = app.inject({ url: '/write/a/slow', headers })
+  const slow = new Browser(app).send('/write/a/slow', { headers })
   await held.reached
   await app.inject({ url: '/write/b/fast', headers })
   held.release()

@@ -5,7 +5,7 @@ import { canonical, initialData, inOrder, mark, type Data, type Program, type St
  * store that could fall between. All orders of all steps are tried; what real requests come to must be among what these come to.
  */
 
-interface Request {
+interface Progress {
   /** The next step; -1: not resolved yet. */
   at: number
   on: 'the session' | 'its own' | 'none' | 'a dead one'
@@ -14,8 +14,8 @@ interface Request {
   mine: Data
   /** A record that this request created is in the store. */
   created: boolean
-  /** Whether the request began a session by regenerate, and whether it may begin one that nothing is in. */
-  renewed: boolean
+  inHeader: boolean
+  /** Whether it may begin a session that nothing is in. */
   mayBegin: boolean
   owed: boolean
   removed: boolean
@@ -26,7 +26,7 @@ interface Request {
 interface State {
   session: Data | null
   begun: Record<string, Data>
-  requests: Request[]
+  requests: Progress[]
   expired: boolean
   /** How many store calls may still fail. */
   faults: number
@@ -39,8 +39,8 @@ export function allowedResults(program: Program, faults: number): Set<string> {
   const pending: State[] = [{
     session: initialData,
     begun: {},
-    requests: program.requests.map(() => ({
-      at: -1, on: 'none', base: {}, mine: {}, created: false, renewed: false, mayBegin: false, owed: false, removed: false, destroyed: false, told: undefined
+    requests: program.requests.map(({ transport }) => ({
+      at: -1, on: 'none', base: {}, mine: {}, created: false, inHeader: transport === 'header', mayBegin: transport === 'header', owed: false, removed: false, destroyed: false, told: undefined
     })),
     expired: !program.expire,
     faults
@@ -50,7 +50,7 @@ export function allowedResults(program: Program, faults: number): Set<string> {
     if (!state.expired) pending.push({ ...state, expired: true, session: null, begun: {} })
     for (const [index, request] of state.requests.entries()) {
       if (request.told !== undefined) continue
-      for (const outcome of outcomes(state, index, program.requests[index] as readonly Step[])) {
+      for (const outcome of outcomes(state, index, program.requests[index]?.steps ?? [])) {
         const key = JSON.stringify(outcome)
         if (!seen.has(key)) {
           seen.add(key)
@@ -67,10 +67,10 @@ export function allowedResults(program: Program, faults: number): Set<string> {
 
 /** What the next step of a request may lead to: its effect; if a store call may fail, also what that may make of it. */
 function outcomes(state: State, index: number, steps: readonly Step[]): State[] {
-  const variant = (faults: number, change: (state: State, request: Request) => void): State => {
+  const variant = (faults: number, change: (state: State, request: Progress) => void): State => {
     const next = structuredClone(state)
     next.faults -= faults
-    change(next, next.requests[index] as Request)
+    change(next, next.requests[index] as Progress)
     return next
   }
   const all = [variant(0, (next) => { take(next, index, steps) })]
@@ -80,7 +80,7 @@ function outcomes(state: State, index: number, steps: readonly Step[]): State[] 
   all.push(variant(1, (next, failing) => { take(next, index, steps); failing.told = 'failed' }))
   all.push(variant(1, (_next, failing) => { failing.told = 'failed' }))
   // It took effect, the answer was lost, and before the request could ask, the session ended.
-  const request = state.requests[index] as Request
+  const request = state.requests[index] as Progress
   const unheard = request.at === steps.length ? 'nothing' : 'gone'
   all.push(variant(1, (next, late) => { take(next, index, steps); late.told = unheard }))
   const step = steps[request.at]
@@ -98,7 +98,7 @@ function outcomes(state: State, index: number, steps: readonly Step[]): State[] 
 }
 
 function take(state: State, index: number, steps: readonly Step[]): void {
-  const request = state.requests[index] as Request
+  const request = state.requests[index] as Progress
   if (request.at === -1) {
     if (state.session !== null) Object.assign(request, { on: 'the session', base: state.session, mine: state.session })
     request.at = 0
@@ -118,7 +118,7 @@ function take(state: State, index: number, steps: readonly Step[]): void {
     if (!needless && !store(state, request, index, (data) => data)) request.told = 'gone'
   } else if (step === 'destroy') {
     remove(state, request, index)
-    Object.assign(request, { on: 'none', base: {}, mine: {}, destroyed: true, renewed: false, created: false, owed: false })
+    Object.assign(request, { on: 'none', base: {}, mine: {}, destroyed: true, created: false, owed: false })
   } else {
     const keep = step === 'regenerate' ? [] : ['a']
     const hadRecord = request.on !== 'none'
@@ -129,13 +129,13 @@ function take(state: State, index: number, steps: readonly Step[]): void {
     }
     const kept = claimed === undefined ? (hadRecord ? {} : request.mine) : changesOver(request, claimed)
     const mine = Object.fromEntries(Object.entries(kept).filter(([key]) => keep.includes(key)))
-    Object.assign(request, { on: 'none', base: {}, mine, destroyed: false, renewed: true, created: false, owed: false })
+    Object.assign(request, { on: 'none', base: {}, mine, destroyed: false, created: false, owed: false })
   }
   if (request.told === undefined) passPlainSteps(request, index, steps)
 }
 
 /** What touches the request alone takes no instant of its own. */
-function passPlainSteps(request: Request, index: number, steps: readonly Step[]): void {
+function passPlainSteps(request: Progress, index: number, steps: readonly Step[]): void {
   for (; request.at < steps.length; request.at += 1) {
     const step = steps[request.at]
     if (step === 'write a') request.mine = { ...request.mine, a: mark(index) }
@@ -146,10 +146,10 @@ function passPlainSteps(request: Request, index: number, steps: readonly Step[])
   }
 }
 
-function commit(state: State, request: Request, index: number): void {
+function commit(state: State, request: Progress, index: number): void {
   const empty = Object.keys(request.mine).length === 0
   if (request.on === 'none') {
-    if (empty && !(request.renewed && request.mayBegin)) request.told = request.removed ? 'clear' : 'nothing'
+    if (empty && (request.destroyed || !request.mayBegin)) request.told = request.removed ? 'clear' : 'nothing'
     else {
       store(state, request, index, (data) => data)
       request.told = 'its own'
@@ -161,16 +161,16 @@ function commit(state: State, request: Request, index: number): void {
   }
 }
 
-function isChanged(request: Request): boolean {
+function isChanged(request: Progress): boolean {
   return inOrder(request.mine) !== inOrder(request.base)
 }
 
-function live(state: State, request: Request, index: number): Data | undefined {
+function live(state: State, request: Progress, index: number): Data | undefined {
   return request.on === 'the session' ? state.session ?? undefined : state.begun[index]
 }
 
 /** This request's changes over what is stored; a delete wins. */
-function changesOver(request: Request, stored: Data): Data {
+function changesOver(request: Progress, stored: Data): Data {
   const data: Record<string, unknown> = { ...stored }
   for (const key of new Set([...Object.keys(request.base), ...Object.keys(request.mine)])) {
     if (!(key in request.mine)) delete data[key]
@@ -179,7 +179,7 @@ function changesOver(request: Request, stored: Data): Data {
   return data
 }
 
-function store(state: State, request: Request, index: number, change: (data: Data) => Data): boolean {
+function store(state: State, request: Progress, index: number, change: (data: Data) => Data): boolean {
   if (request.on === 'none') {
     request.on = 'its own'
     request.created = true
@@ -199,17 +199,17 @@ function store(state: State, request: Request, index: number, change: (data: Dat
   return true
 }
 
-function remove(state: State, request: Request, index: number): Data | undefined {
+function remove(state: State, request: Progress, index: number): Data | undefined {
   if (request.on === 'none') return undefined
   const stored = live(state, request, index)
-  if (request.on === 'the session' && stored !== undefined) request.removed = true
+  if (request.on === 'the session' && stored !== undefined && !request.inHeader) request.removed = true
   // Who finds nothing to remove may be late: the browser may hold a newer cookie, which an empty session must not replace.
-  request.mayBegin = stored !== undefined && (request.mayBegin || request.on === 'the session')
+  request.mayBegin = request.inHeader || (stored !== undefined && (request.mayBegin || request.on === 'the session'))
   bury(state, request, index)
   return stored
 }
 
-function bury(state: State, request: Request, index: number): void {
+function bury(state: State, request: Progress, index: number): void {
   if (request.on === 'the session') state.session = null
   else delete state.begun[index]
 }

@@ -3,8 +3,11 @@ export type Step =
   | 'read' | 'write a' | 'write b' | 'delete a' | 'touch'
   | 'update' | 'save' | 'destroy' | 'regenerate' | 'regenerate, keeping a'
 
-/** One request: its steps, in order. All requests carry the cookie of the one session there is at the start. */
-export type Request = readonly Step[]
+/** One request: its steps, in order, and on what it carries the id of the one session there is at the start. */
+export interface Request {
+  readonly steps: readonly Step[]
+  readonly transport: 'cookie' | 'header'
+}
 
 /** Requests that run concurrently; and whether all sessions that are there at some instant expire at it. */
 export interface Program {

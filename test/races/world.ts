@@ -3,13 +3,13 @@ import type { SessionManager } from '../../lib/manager.ts'
 import type { Config } from '../../lib/options.ts'
 import type { TestClock } from '../../lib/testing/index.ts'
 import { nextTurn } from '../helpers/stores.ts'
-import { initialData, mark, type Data, type Program, type Result, type Step } from './program.ts'
+import { initialData, mark, type Data, type Program, type Request, type Result, type Step } from './program.ts'
 
 /** The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their place. */
 export interface Lib {
   readonly configure: (options: SessionOptions) => Config
   readonly SessionManager: new (config: Config) => SessionManager
-  readonly MemoryStore: new (options: { clock: TestClock }) => SessionStore
+  readonly MemoryStore: new (options: { clock: TestClock, max: number }) => SessionStore
   readonly TestClock: new () => TestClock
   readonly publicIdOf: (registration: string, id: string) => string
 }
@@ -28,10 +28,24 @@ export interface Setting {
   readonly faults: number
 }
 
+/** What may befall a store call: it is answered; it takes effect, and the answer is lost; it fails without effect. */
+export type Fate = 'answered' | 'lost' | 'failed'
+
+/** Something that waits until the schedule lets it happen. */
+export interface Move {
+  readonly name: string
+  make(fate: Fate): void
+}
+
+/** Decides in which order things happen. */
+export interface Schedule {
+  add(move: Move): void
+  /** Lets one thing happen that waits, with one of the fates that it may have. False: nothing waits. */
+  take(fates: (move: Move) => readonly Fate[]): Promise<boolean>
+}
+
 /** What a run was. */
 export interface Run {
-  /** At each point of choice: what was taken, of how many. */
-  readonly choices: readonly { readonly taken: number, readonly of: number }[]
   /** What happened, in order. */
   readonly trace: readonly string[]
   readonly result: Result
@@ -42,58 +56,53 @@ export interface Run {
 const cookie = 'the-session-of-the-browser'
 const maxAge = 3600
 
-interface Move {
-  readonly name: string
-  make(): void
-}
-
 /** The store that a run sees: every call waits until the schedule lets it take effect, and is watched when it does. */
 class ScheduledStore implements SessionStore {
-  readonly waiting: { readonly verb: string, take(fate: 'answered' | 'lost' | 'failed'): void }[] = []
   readonly trace: string[] = []
   /** The keys that were ever created, and until when each lives. */
   readonly expiry = new Map<string, number>()
   violation: string | undefined
   readonly #inner: SessionStore
   readonly #clock: TestClock
+  readonly #schedule: Schedule
   readonly #dead = new Set<string>()
-  /** When the store last said of a key that it is live, as a place in the trace. */
-  readonly #confirmed = new Map<string, number>()
 
-  constructor(inner: SessionStore, clock: TestClock) {
+  constructor(inner: SessionStore, clock: TestClock, schedule: Schedule) {
     this.#inner = inner
     this.#clock = clock
+    this.#schedule = schedule
   }
 
   get(key: string): Promise<SessionRecord | undefined> {
-    return this.#schedule('get', key, () => this.#inner.get(key))
+    return this.#wait('get', key, () => this.#inner.get(key))
   }
 
   create(key: string, record: SessionRecord): Promise<boolean> {
-    return this.#schedule('create', key, () => this.#inner.create(key, record), record.expiresAt)
+    return this.#wait('create', key, () => this.#inner.create(key, record), record.expiresAt)
   }
 
   update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
-    return this.#schedule('update', key, () => this.#inner.update(key, record, expectedVersion), record.expiresAt)
+    return this.#wait('update', key, () => this.#inner.update(key, record, expectedVersion), record.expiresAt)
   }
 
   touch(key: string, expiresAt: number): Promise<boolean> {
-    return this.#schedule('touch', key, () => this.#inner.touch(key, expiresAt), expiresAt)
+    return this.#wait('touch', key, () => this.#inner.touch(key, expiresAt), expiresAt)
   }
 
   delete(key: string): Promise<SessionRecord | undefined> {
-    return this.#schedule('delete', key, () => this.#inner.delete(key))
+    return this.#wait('delete', key, () => this.#inner.delete(key))
   }
 
-  confirmedSince(key: string, place: number): boolean {
-    return (this.#confirmed.get(key) ?? -1) >= place
+  /** Whether a session has been ended by a request. */
+  ended(key: string): boolean {
+    return this.#dead.has(key)
   }
 
-  #schedule<T>(verb: string, key: string, call: () => MaybePromise<T>, expiresAt?: number): Promise<T> {
+  #wait<T>(verb: string, key: string, call: () => MaybePromise<T>, expiresAt?: number): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({
-        verb,
-        take: (fate) => {
+      this.#schedule.add({
+        name: verb,
+        make: (fate) => {
           this.trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
           if (fate === 'failed') return reject(new Error('failed'))
           const answer = call() as T
@@ -114,15 +123,14 @@ class ScheduledStore implements SessionStore {
     if (expiresAt === undefined) return
     if (expiresAt < until) this.violation ??= `P5: ${verb} shortened a life`
     this.expiry.set(key, expiresAt)
-    this.#confirmed.set(key, this.trace.length)
   }
 }
 
-/** Runs a program once: by the choices given, as far as they go, and from there on by the first choice each time. */
-export async function runOnce(lib: Lib, program: Program, setting: Setting, prefix: readonly number[]): Promise<Run> {
+/** Runs a program once, in the order that the schedule gives. */
+export async function runOnce(lib: Lib, program: Program, setting: Setting, schedule: Schedule): Promise<Run> {
   const clock = new lib.TestClock()
-  const inner = new lib.MemoryStore({ clock })
-  const store = new ScheduledStore(inner, clock)
+  const inner = new lib.MemoryStore({ clock, max: 100 })
+  const store = new ScheduledStore(inner, clock, schedule)
   let minted = 0
   const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
   // The time-out is out of reach: an hour passes in one step when the sessions expire.
@@ -136,46 +144,35 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, pref
   const shared = newManager()
   const told: string[] = program.requests.map(() => '')
   let unfinished = program.requests.length
-  for (const [index, steps] of program.requests.entries()) {
-    void serve(setting.processes === 'one' ? shared : newManager(), store, steps, index).then((telling) => {
+  for (const [index, request] of program.requests.entries()) {
+    void serve(setting.processes === 'one' ? shared : newManager(), store, request, index).then((telling) => {
       told[index] = telling
       unfinished -= 1
     })
   }
 
-  const choices: { taken: number, of: number }[] = []
   let expired = !program.expire
-  let faults = setting.faults
-  for (let pauses = 0; ;) {
-    await nextTurn()
-    if (unfinished === 0 && expired) break
-    const moves: Move[] = store.waiting.flatMap((call, index) => (faults > 0 ? ['answered', 'lost', 'failed'] as const : ['answered'] as const).map((fate) => ({
-      name: call.verb,
+  if (program.expire) {
+    schedule.add({
+      name: 'expire',
       make() {
-        store.waiting.splice(index, 1)
-        if (fate !== 'answered') faults -= 1
-        call.take(fate)
+        expired = true
+        store.trace.push('expire')
+        clock.advance(maxAge * 1000)
       }
-    })))
-    if (!expired) {
-      moves.push({
-        name: 'expire',
-        make() {
-          expired = true
-          store.trace.push('expire')
-          clock.advance(maxAge * 1000)
-        }
-      })
-    }
-    if (moves.length === 0) {
+    })
+  }
+  let faults = setting.faults
+  const fates = ({ name }: Move): readonly Fate[] => faults > 0 && name !== 'expire' ? ['answered', 'lost', 'failed'] : ['answered']
+  for (let pauses = 0; unfinished > 0 || !expired;) {
+    await nextTurn()
+    const before = store.trace.length
+    if (!await schedule.take(fates) && unfinished > 0) {
       // Whoever still runs is pausing between two collisions.
       clock.advance(64)
       if (++pauses > 100) throw new Error(`stuck after ${store.trace.join(', ')}`)
-      continue
     }
-    const taken = Math.min(prefix[choices.length] ?? 0, moves.length - 1)
-    choices.push({ taken, of: moves.length })
-    moves[taken]?.make()
+    if (/\((?:lost|failed)\)$/.test(store.trace[before] ?? '')) faults -= 1
   }
 
   const stored = (publicId: string): Data | null => {
@@ -185,24 +182,24 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, pref
   const begun = [...store.expiry.keys()].filter((publicId) => publicId !== key).map(stored).filter((data) => data !== null)
   const result = { told, session: stored(key), begun }
   await inner.close?.()
-  return { choices, trace: store.trace, result, violation: store.violation }
+  return { trace: store.trace, result, violation: store.violation }
 }
 
 /** One request, as the plugin serves it: resolve, the handler, commit. Gives what it told its client. */
-async function serve(manager: SessionManager, store: ScheduledStore, steps: readonly Step[], index: number): Promise<string> {
+async function serve(manager: SessionManager, store: ScheduledStore, { steps, transport }: Request, index: number): Promise<string> {
   let failure: string | undefined
   try {
-    const work = await manager.resolve({ id: cookie, transport: 'cookie', cookie, browser: true })
+    const work = await manager.resolve({ id: cookie, transport, cookie: transport === 'cookie' ? cookie : undefined, browser: transport === 'cookie' })
     try {
       for (const step of steps) await perform(work.session as Session, step, index)
     } catch (error) {
       failure = (error as { code?: unknown }).code === 'HOLDFAST_SESSION_GONE' ? 'gone' : 'failed'
     }
-    const place = store.trace.length
     const outcome = await manager.commit(work, true, { info() {}, warn() {} })
     if (failure !== undefined && outcome.tell !== 'nothing') store.violation ??= 'a request that failed told of a session'
     if (outcome.tell !== 'id' || !outcome.confirmed) return failure ?? (outcome.tell === 'clear' ? 'clear' : 'nothing')
-    if (!store.confirmedSince(work.key, place)) store.violation ??= 'P2: an id went out that the store did not confirm'
+    // The reply leaves at once after the last store call: no other request has stepped in between.
+    if (store.ended(work.key)) store.violation ??= 'P2: a dead id went out'
     return outcome.id === cookie ? 'the session' : 'its own'
   } catch {
     return failure ?? 'failed'

@@ -1,0 +1,271 @@
+import { systemClock } from '../clock.ts'
+import { optionError } from '../errors.ts'
+import type { Clock, Timer } from '../../types/clock.ts'
+import type { SessionRecord, SessionStore } from '../../types/store.ts'
+
+/** The options of a MemoryStore. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
+export interface MemoryStoreOptions {
+  /**
+   * The most records that are kept, expired ones that wait for the sweep among them. A new one beyond it takes the place of another:
+   * first to go is one that never came back and is empty, then one that never came back, then the least recently used.
+   * A small session takes some 200 bytes: a million fit into Node's default heap. Lower it where data is large. Default: 1,000,000.
+   */
+  max?: number
+  /** Seconds between sweeps for the memory of expired records; no more than 2,147,483. Expired records are never served, swept or not. Default: 60. */
+  sweepInterval?: number
+  /** Where time comes from; for tests. Default: the system's. */
+  clock?: Clock
+}
+
+/** The longest that a timer of Node's can be set to, in milliseconds. */
+const longestTimer = 2 ** 31 - 1
+
+/** How many records a sweep looks at in one step: some 0.3 ms if all have expired. */
+const recordsPerStep = 500
+
+/**
+ * Keeps records in this process: for one process, for development and for tests. What it keeps is gone with the process.
+ * Answers at once. Keeps serialised values, as a remote store does: nobody shares an object with it.
+ */
+export class MemoryStore implements SessionStore {
+  readonly #max: number
+  readonly #sweepInterval: number
+  readonly #clock: Clock
+  /** Those that never came back, without and with data, and those that did. Only `get` tells: the request that creates a session may touch it too. */
+  readonly #empty: Tier
+  readonly #unreturned: Tier
+  readonly #returned: Tier
+  /** In the order in which they give way. */
+  readonly #tiers: readonly Tier[]
+  #timer: Timer | undefined
+
+  /** @throws HOLDFAST_OPTION_INVALID */
+  constructor(options: MemoryStoreOptions = {}) {
+    const { max = 1_000_000, sweepInterval = 60, clock = systemClock } = options
+    if (!Number.isSafeInteger(max) || max < 1) throw optionError('max', 'a positive integer')
+    if (typeof sweepInterval !== 'number' || !(sweepInterval > 0 && sweepInterval * 1000 <= longestTimer)) {
+      throw optionError('sweepInterval', 'a positive number of seconds, no more than 2147483')
+    }
+    this.#max = max
+    this.#sweepInterval = sweepInterval * 1000
+    this.#clock = clock
+    this.#empty = new Tier(max)
+    this.#unreturned = new Tier(max)
+    this.#returned = new Tier(max)
+    this.#tiers = [this.#empty, this.#unreturned, this.#returned]
+  }
+
+  /** How many records are held; expired ones that wait for the sweep count. */
+  get size(): number {
+    return this.#empty.size + this.#unreturned.size + this.#returned.size
+  }
+
+  get(key: string): SessionRecord | undefined {
+    const found = this.#find(key)
+    if (found === undefined) return undefined
+    found.tier.delete(key)
+    this.#returned.append(key, found.packed)
+    return unpack(found.packed)
+  }
+
+  create(key: string, record: SessionRecord): boolean {
+    if (this.#find(key) !== undefined) return false
+    if (this.size >= this.#max) this.#evict()
+    this.#tierOf(record).append(key, pack(record))
+    if (this.#timer === undefined) this.#arm(this.#sweepInterval)
+    return true
+  }
+
+  update(key: string, record: SessionRecord, expectedVersion: string): boolean {
+    const found = this.#find(key)
+    if (found === undefined) return false
+    const stored = unpack(found.packed)
+    if (stored.version !== expectedVersion) return false
+    const tier = found.tier === this.#returned ? found.tier : this.#tierOf(record)
+    found.tier.delete(key)
+    tier.append(key, pack({ ...record, expiresAt: Math.max(record.expiresAt, stored.expiresAt) }))
+    return true
+  }
+
+  touch(key: string, expiresAt: number): boolean {
+    const found = this.#find(key)
+    if (found === undefined) return false
+    found.tier.delete(key)
+    found.tier.append(key, withExpiry(found.packed, Math.max(expiresAt, expiryOf(found.packed))))
+    return true
+  }
+
+  delete(key: string): SessionRecord | undefined {
+    const found = this.#find(key)
+    if (found === undefined) return undefined
+    this.#remove(found.tier, key)
+    return unpack(found.packed)
+  }
+
+  /** Forgets every record, and sweeps no more. */
+  close(): void {
+    for (const tier of this.#tiers) tier.clear()
+    this.#disarm()
+  }
+
+  /** The live record. One that has expired goes as it is met. */
+  #find(key: string): { tier: Tier, packed: string } | undefined {
+    for (const tier of this.#tiers) {
+      const packed = tier.get(key)
+      if (packed === undefined) continue
+      if (!hasExpired(packed, this.#clock.now())) return { tier, packed }
+      this.#remove(tier, key)
+    }
+  }
+
+  /** The tier of a record that has not come back. */
+  #tierOf(record: SessionRecord): Tier {
+    return record.data === '' ? this.#empty : this.#unreturned
+  }
+
+  #remove(tier: Tier, key: string): void {
+    tier.delete(key)
+    if (this.size === 0) this.#disarm()
+  }
+
+  /** Makes room for one: of the next in each tier one that has expired, else that of the first tier. */
+  #evict(): void {
+    const now = this.#clock.now()
+    let next: { tier: Tier, key: string } | undefined
+    for (const tier of this.#tiers) {
+      const oldest = tier.oldest()
+      if (oldest === undefined) continue
+      const [key, packed] = oldest
+      if (hasExpired(packed, now)) {
+        next = { tier, key }
+        break
+      }
+      next ??= { tier, key }
+    }
+    if (next !== undefined) this.#remove(next.tier, next.key)
+  }
+
+  /** One timer for all records, so that a lifetime may be longer than a timer; it never holds the process. */
+  #arm(milliseconds: number, pass?: Pass): void {
+    this.#timer = this.#clock.setTimeout(() => { this.#sweep(pass ?? this.#pass()) }, milliseconds)
+    this.#timer.unref()
+  }
+
+  #disarm(): void {
+    this.#timer?.close()
+    this.#timer = undefined
+  }
+
+  /** One step of a sweep, then a pause for others. */
+  #sweep(pass: Pass): void {
+    this.#timer = undefined
+    const now = this.#clock.now()
+    for (let count = 0; count < recordsPerStep; count += 1) {
+      const { value } = pass.next()
+      if (value === undefined) {
+        if (this.size > 0) this.#arm(this.#sweepInterval)
+        return
+      }
+      if (hasExpired(value.packed, now)) value.tier.delete(value.key)
+    }
+    this.#arm(0, pass)
+  }
+
+  *#pass(): Pass {
+    for (const tier of this.#tiers) {
+      for (const [key, packed] of tier.entries()) yield { tier, key, packed }
+    }
+  }
+}
+
+type Pass = Generator<{ tier: Tier, key: string, packed: string }, undefined>
+
+/** A Map that grows copies itself in one go: of this many entries in some 0.1 ms, of a million in 100 ms. */
+const entriesPerShard = 2000
+const mostShards = 4096
+
+/** Packed records in the order in which they go: exact within a shard, and so with up to 2000 records; nearly so across shards. */
+class Tier {
+  size = 0
+  readonly #shards: ReadonlyArray<Map<string, string>>
+  #turn = 0
+
+  constructor(max: number) {
+    this.#shards = Array.from({ length: Math.min(Math.ceil(max / entriesPerShard), mostShards) }, () => new Map())
+  }
+
+  get(key: string): string | undefined {
+    return this.#shardOf(key).get(key)
+  }
+
+  /** Adds a key that is not in the tier. */
+  append(key: string, packed: string): void {
+    this.#shardOf(key).set(key, packed)
+    this.size += 1
+  }
+
+  delete(key: string): void {
+    if (this.#shardOf(key).delete(key)) this.size -= 1
+  }
+
+  /** The oldest entry of a shard: of another shard every time. */
+  oldest(): [key: string, packed: string] | undefined {
+    if (this.size === 0) return undefined
+    for (;;) {
+      this.#turn = (this.#turn + 1) % this.#shards.length
+      const shard = this.#shards[this.#turn] as Map<string, string>
+      // Asked first, since most are empty where the tier is sparse, and an iterator costs more.
+      if (shard.size > 0) return shard.entries().next().value
+    }
+  }
+
+  *entries(): Generator<[key: string, packed: string], void> {
+    for (const shard of this.#shards) yield * shard
+  }
+
+  clear(): void {
+    for (const shard of this.#shards) shard.clear()
+    this.size = 0
+  }
+
+  /** By the last characters (FNV-1a): keys that are made one after the other differ there. */
+  #shardOf(key: string): Map<string, string> {
+    let hash = 0
+    for (let at = Math.max(0, key.length - 8); at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16_777_619)
+    return this.#shards[(hash >>> 0) % this.#shards.length] as Map<string, string>
+  }
+}
+
+/**
+ * A record as one flat string: a third of the memory of an object. Made with join(), since concatenation makes a tree of
+ * strings, which keeps what it is made of.
+ */
+function pack({ data, version, createdAt, expiresAt, maxAge }: SessionRecord): string {
+  return [expiresAt, createdAt, maxAge, version.length, version, data].join(' ')
+}
+
+function unpack(packed: string): SessionRecord {
+  const [expiresAt, createdAt, maxAge, versionLength] = packed.split(' ', 4) as [string, string, string, string]
+  const versionFrom = expiresAt.length + createdAt.length + maxAge.length + versionLength.length + 4
+  const versionTo = versionFrom + Number(versionLength)
+  return {
+    data: packed.slice(versionTo + 1),
+    version: packed.slice(versionFrom, versionTo),
+    createdAt: Number(createdAt),
+    expiresAt: Number(expiresAt),
+    ...maxAge === '' ? undefined : { maxAge: Number(maxAge) }
+  }
+}
+
+/** It stands first, being asked most. */
+function expiryOf(packed: string): number {
+  return Number.parseFloat(packed)
+}
+
+function hasExpired(packed: string, now: number): boolean {
+  return now >= expiryOf(packed)
+}
+
+function withExpiry(packed: string, expiresAt: number): string {
+  return [expiresAt, packed.slice(packed.indexOf(' ') + 1)].join(' ')
+}

@@ -1,0 +1,404 @@
+import assert from 'node:assert/strict'
+
+import type { TestClock } from './clock.ts'
+import { systemClock } from '../clock.ts'
+import type { MaybePromise, SessionRecord, SessionStore } from '../../types/store.ts'
+
+/** What the suite is to be run on, and with. */
+export interface ConformanceOptions {
+  /** Registers a test, as those of tap, node:test, Vitest and Jest do. Tests must run one after the other. */
+  test: (name: string, fn: () => Promise<void>) => unknown
+  /** Makes an empty store: for each test another, which is closed after it. */
+  createStore: () => MaybePromise<SessionStore>
+  /** The clock that the stores ask: expiry is then tested to the millisecond, and nobody waits. Default: none; short lives end in real time. */
+  clock?: TestClock
+  /** Milliseconds that the records of the expiry tests live in real time; without `clock`. Default: 250. */
+  shortLife?: number
+  /** Milliseconds by which an instant may be off when it is read back, and an expiry late. Default: 0. */
+  tolerance?: number
+  /** Whether data may hold U+0000. JSON never does, and some databases can't. Default: true. */
+  nul?: boolean
+}
+
+/**
+ * Holds a store to the contract of SessionStore:
+ *
+ * ```ts
+ * storeConformance({ test, createStore: () => new MyStore() })
+ * ```
+ *
+ * Fails by the AssertionErrors of `node:assert`.
+ */
+export function storeConformance(options: ConformanceOptions): void {
+  const { test, createStore, clock, shortLife = 250, tolerance = 0, nul = true } = options
+  const { now } = { now: () => (clock ?? systemClock).now() }
+
+  function check(name: string, body: (store: SessionStore) => Promise<void>): void {
+    test(name, async () => {
+      const store = await createStore()
+      try {
+        await body(store)
+      } finally {
+        await store.close?.()
+      }
+    })
+  }
+
+  /** A record that lives an hour, unless told otherwise. */
+  function record(over: Partial<SessionRecord> = {}): SessionRecord {
+    return { data: '{"user":"ada"}', version: 'v1', createdAt: now(), expiresAt: now() + hour, ...over }
+  }
+
+  /** Stores a short-lived record under `key` and waits for its end. With a clock: to the very instant. */
+  async function createExpired(store: SessionStore): Promise<SessionRecord> {
+    const short = record({ expiresAt: now() + (clock === undefined ? shortLife : hour) })
+    assert.equal(await store.create(key, short), true)
+    if (clock === undefined) await elapse(shortLife + tolerance + 20)
+    else clock.advance(hour + tolerance)
+    return short
+  }
+
+  function assertInstant(actual: number, expected: number): void {
+    assert.ok(Math.abs(actual - expected) <= tolerance, `expected the instant ${expected}, got ${actual}`)
+  }
+
+  function assertRecord(actual: SessionRecord | undefined, expected: SessionRecord): void {
+    assert.ok(actual !== undefined, 'expected a record, got none')
+    // Compared apart, so that a failure does not print 64 KB.
+    assert.ok(actual.data === expected.data, `the data is not what was stored: ${preview(actual.data)}`)
+    assert.equal(actual.version, expected.version)
+    assert.equal(actual.maxAge, expected.maxAge)
+    assertInstant(actual.createdAt, expected.createdAt)
+    assertInstant(actual.expiresAt, expected.expiresAt)
+  }
+
+  async function assertAbsent(store: SessionStore): Promise<void> {
+    assert.equal(await store.get(key), undefined, 'get found it')
+    assert.equal(await store.touch(key, now() + hour), false, 'touch found it')
+    assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), false, 'update found it')
+    assert.equal(await store.delete(key), undefined, 'delete found it')
+    assert.equal(await store.get(key), undefined, 'a call that was refused left something behind')
+  }
+
+  // Absent.
+
+  check('an unknown key is absent to every verb', assertAbsent)
+
+  // Create and get.
+
+  check('a record comes back as it was given', async (store) => {
+    const given = record({ createdAt: now() - 12_345 })
+    assert.equal(await store.create(key, given), true)
+    assertRecord(await store.get(key), given)
+    assertRecord(await store.get(key), given)
+  })
+
+  const texts: Record<string, string> = {
+    'no data': '',
+    'JSON with quotes, backslashes and line ends': JSON.stringify({ text: '"\'`\\ \r\n\t ${0} %s $1 :a' }),
+    'text of all planes': '{"text":"é ß 漢字 😀 \u2028 \ufeff \uffff"}',
+    'text that is no JSON': ' 1 2 null "undefined \n',
+    '64 KB of data': `"${'é1'.repeat(32_767)}"`
+  }
+  if (nul) texts['data with U+0000'] = '"a\0b"'
+  for (const [name, data] of Object.entries(texts)) {
+    check(`${name}: comes back to the byte`, async (store) => {
+      const given = record({ data })
+      await store.create(key, given)
+      assertRecord(await store.get(key), given)
+      const next = record({ data: `${data} ${data}`, version: 'v2' })
+      assert.equal(await store.update(key, next, 'v1'), true)
+      assertRecord(await store.get(key), next)
+      assertRecord(await store.delete(key), next)
+    })
+  }
+
+  check('a version comes back as it was given, however long', async (store) => {
+    const given = record({ version: Array.from({ length: 9 }, () => 'aA0-_zZ9876543210aA0-_').join('.') })
+    await store.create(key, given)
+    assertRecord(await store.get(key), given)
+    assert.equal(await store.update(key, record({ version: 'v2' }), given.version), true)
+  })
+
+  check('a lifetime of its own comes back, is changed and is dropped', async (store) => {
+    await store.create(key, record({ maxAge: 1209600 }))
+    assert.equal((await store.get(key))?.maxAge, 1209600)
+    await store.update(key, record({ version: 'v2', maxAge: 60 }), 'v1')
+    assert.equal((await store.get(key))?.maxAge, 60)
+    await store.update(key, record({ version: 'v3' }), 'v2')
+    assert.equal((await store.get(key))?.maxAge, undefined)
+    await store.update(key, record({ version: 'v4', maxAge: 1 }), 'v3')
+    assert.equal((await store.delete(key))?.maxAge, 1)
+  })
+
+  check('create refuses a key that is taken, and leaves its record as it was', async (store) => {
+    const given = record()
+    await store.create(key, given)
+    assert.equal(await store.create(key, record({ data: '{}', version: 'v2', expiresAt: now() + 2 * hour })), false)
+    assertRecord(await store.get(key), given)
+  })
+
+  check('of 20 concurrent creates of a key one wins', async (store) => {
+    const versions = many((index) => `v${index}`)
+    const answers = await Promise.all(versions.map(async (version) => store.create(key, record({ version }))))
+    assert.equal(answers.filter(Boolean).length, 1)
+    assert.equal((await store.get(key))?.version, versions[answers.indexOf(true)])
+  })
+
+  check('what is done to a record given or got does not reach the store', async (store) => {
+    const given = record()
+    const mine = { ...given }
+    await store.create(key, mine)
+    spoil(mine)
+    assertRecord(await store.get(key), given)
+    spoil(await store.get(key))
+    assertRecord(await store.get(key), given)
+    const next = record({ version: 'v2' })
+    const mineNext = { ...next }
+    await store.update(key, mineNext, 'v1')
+    spoil(mineNext)
+    assertRecord(await store.get(key), next)
+  })
+
+  check('keys are independent, whatever they are', async (store) => {
+    const keys = [
+      key, key.toUpperCase(), `${key.slice(0, -1)}-`, `${key.slice(0, -1)}_`,
+      '__proto__', 'constructor', 'toString', 'hasOwnProperty', '0', '-1'
+    ]
+    for (const [index, each] of keys.entries()) {
+      assert.equal(await store.get(each), undefined, `${each} was there before`)
+      assert.equal(await store.create(each, record({ data: `"${index}"` })), true, `${each} was taken`)
+    }
+    for (const [index, each] of keys.entries()) {
+      assertRecord(await store.get(each), record({ data: `"${index}"` }))
+    }
+    assert.equal(await store.update(keys[0] as string, record({ version: 'v2' }), 'v1'), true)
+    for (const each of keys.slice(1, 5)) assert.notEqual(await store.delete(each), undefined)
+    assert.equal((await store.get(keys[0] as string))?.version, 'v2')
+    for (const each of keys.slice(5)) assert.equal((await store.get(each))?.version, 'v1')
+  })
+
+  // Update.
+
+  check('update replaces the record at the version that is expected', async (store) => {
+    await store.create(key, record())
+    const next = record({ data: '{"user":"grace"}', version: 'v2', expiresAt: now() + 2 * hour })
+    assert.equal(await store.update(key, next, 'v1'), true)
+    assertRecord(await store.get(key), next)
+  })
+
+  check('update at another version is refused and changes nothing', async (store) => {
+    const given = record({ version: 'v10' })
+    await store.create(key, given)
+    for (const expected of ['v1', 'v2', 'v100', 'V10', '']) {
+      assert.equal(await store.update(key, record({ data: '', version: 'v11', expiresAt: now() + 2 * hour }), expected), false)
+    }
+    assertRecord(await store.get(key), given)
+  })
+
+  check('update at the version before last is refused', async (store) => {
+    await store.create(key, record())
+    await store.update(key, record({ version: 'v2' }), 'v1')
+    assert.equal(await store.update(key, record({ version: 'v3' }), 'v1'), false)
+    assert.equal((await store.get(key))?.version, 'v2')
+  })
+
+  check('update never shortens a life, and writes all else', async (store) => {
+    const given = record()
+    await store.create(key, given)
+    const shorter = record({ data: '{}', version: 'v2', expiresAt: now() + hour / 2 })
+    assert.equal(await store.update(key, shorter, 'v1'), true)
+    assertRecord(await store.get(key), { ...shorter, expiresAt: given.expiresAt })
+    const past = record({ version: 'v3', expiresAt: now() - 1 })
+    assert.equal(await store.update(key, past, 'v2'), true)
+    assertRecord(await store.get(key), { ...past, expiresAt: given.expiresAt })
+  })
+
+  check('update does not undo a touch', async (store) => {
+    await store.create(key, record())
+    const touched = now() + 2 * hour
+    await store.touch(key, touched)
+    const next = record({ version: 'v2' })
+    assert.equal(await store.update(key, next, 'v1'), true)
+    assertRecord(await store.get(key), { ...next, expiresAt: touched })
+  })
+
+  check('of 20 concurrent updates at one version one wins', async (store) => {
+    await store.create(key, record())
+    const versions = many((index) => `w${index}`)
+    const answers = await Promise.all(versions.map(async (version) => store.update(key, record({ version, data: `"${version}"` }), 'v1')))
+    assert.equal(answers.filter(Boolean).length, 1)
+    const winner = versions[answers.indexOf(true)] as string
+    assertRecord(await store.get(key), record({ version: winner, data: `"${winner}"` }))
+  })
+
+  // Touch.
+
+  check('touch moves the expiry forward, and nothing else', async (store) => {
+    const given = record({ maxAge: 3600 })
+    await store.create(key, given)
+    const expiresAt = now() + 2 * hour
+    assert.equal(await store.touch(key, expiresAt), true)
+    assertRecord(await store.get(key), { ...given, expiresAt })
+    assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), true)
+  })
+
+  check('touch never moves the expiry back', async (store) => {
+    const given = record()
+    await store.create(key, given)
+    for (const expiresAt of [now() + hour / 2, now(), now() - hour, 0]) {
+      assert.equal(await store.touch(key, expiresAt), true)
+      assertRecord(await store.get(key), given)
+    }
+  })
+
+  check('of concurrent touches the furthest counts', async (store) => {
+    const given = record()
+    await store.create(key, given)
+    const instants = many((index) => now() + hour + (index * 7 % 20) * 60_000)
+    await Promise.all(instants.map(async (expiresAt) => store.touch(key, expiresAt)))
+    assertRecord(await store.get(key), { ...given, expiresAt: Math.max(...instants) })
+  })
+
+  // Delete.
+
+  check('delete answers the record that it removed, once', async (store) => {
+    const given = record({ maxAge: 60 })
+    await store.create(key, given)
+    assertRecord(await store.delete(key), given)
+    assert.equal(await store.delete(key), undefined)
+  })
+
+  check('delete answers what was written and touched last', async (store) => {
+    await store.create(key, record())
+    const next = record({ data: '{"user":"grace"}', version: 'v2' })
+    await store.update(key, next, 'v1')
+    await store.touch(key, now() + 2 * hour)
+    assertRecord(await store.delete(key), { ...next, expiresAt: now() + 2 * hour })
+  })
+
+  check('of 20 concurrent deletes one gets the record', async (store) => {
+    await store.create(key, record())
+    const answers = await Promise.all(many(async () => store.delete(key)))
+    assert.equal(answers.filter((answer) => answer !== undefined).length, 1)
+  })
+
+  check('no update and no touch brings back what was deleted', async (store) => {
+    await store.create(key, record())
+    await store.delete(key)
+    await assertAbsent(store)
+  })
+
+  check('a delete among concurrent writes is final', async (store) => {
+    await store.create(key, record())
+    await Promise.all(many(async (index) => {
+      if (index === 10) return store.delete(key)
+      return index % 2 === 0 ? store.touch(key, now() + 2 * hour) : store.update(key, record({ version: `v${index}` }), 'v1')
+    }))
+    await assertAbsent(store)
+  })
+
+  check('a key can be created anew after a delete; a version of its former life does not count', async (store) => {
+    await store.create(key, record())
+    await store.delete(key)
+    const anew = record({ data: '', version: 'w1' })
+    assert.equal(await store.create(key, anew), true)
+    assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), false)
+    assertRecord(await store.get(key), anew)
+  })
+
+  // Expiry.
+
+  check('a record that has expired is absent to every verb', async (store) => {
+    await createExpired(store)
+    await assertAbsent(store)
+  })
+
+  for (const [verb, call] of Object.entries({
+    touch: async (store: SessionStore) => store.touch(key, now() + hour),
+    update: async (store: SessionStore) => store.update(key, record({ version: 'v2' }), 'v1')
+  })) {
+    check(`${verb} does not bring back what has expired`, async (store) => {
+      await createExpired(store)
+      assert.equal(await call(store), false)
+      assert.equal(await store.get(key), undefined)
+    })
+  }
+
+  check('delete does not answer what has expired', async (store) => {
+    await createExpired(store)
+    assert.equal(await store.delete(key), undefined)
+  })
+
+  check('a key can be created anew after its record has expired', async (store) => {
+    await createExpired(store)
+    const anew = record({ data: '', version: 'w1' })
+    assert.equal(await store.create(key, anew), true)
+    assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), false)
+    assertRecord(await store.get(key), anew)
+  })
+
+  check('a touch and an update lengthen a life', async (store) => {
+    const given = record({ expiresAt: now() + (clock === undefined ? shortLife : hour) })
+    await store.create(key, given)
+    await store.create(other, given)
+    assert.equal(await store.touch(key, now() + 2 * hour), true)
+    assert.equal(await store.update(other, record({ version: 'v2', expiresAt: now() + 2 * hour }), 'v1'), true)
+    if (clock === undefined) await elapse(shortLife + tolerance + 20)
+    else clock.advance(hour + tolerance)
+    assert.notEqual(await store.get(key), undefined)
+    assert.notEqual(await store.get(other), undefined)
+  })
+
+  if (clock !== undefined) {
+    check('a record is live until its instant, and not at it', async (store) => {
+      const given = record()
+      await store.create(key, given)
+      clock.advance(hour - 1 - tolerance)
+      assertRecord(await store.get(key), given)
+      assert.equal(await store.touch(key, 0), true)
+      clock.advance(1 + 2 * tolerance)
+      assert.equal(await store.get(key), undefined)
+    })
+  }
+
+  // A timer of Node's holds 31 bits of milliseconds, that is 24.8 days; beyond it fires at once.
+  check('a life may last longer than a timer can', async (store) => {
+    const given = record({ expiresAt: now() + 400 * day })
+    await store.create(key, given)
+    if (clock === undefined) await elapse(50)
+    else clock.advance(399 * day)
+    assertRecord(await store.get(key), given)
+    const expiresAt = given.expiresAt + 400 * day
+    assert.equal(await store.touch(key, expiresAt), true)
+    if (clock === undefined) await elapse(50)
+    else clock.advance(400 * day)
+    assertRecord(await store.get(key), { ...given, expiresAt })
+  })
+}
+
+const hour = 3_600_000
+const day = 24 * hour
+
+/** Keys as the plugin makes them: a digest in base64url. */
+const key = 'q1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyBg'
+const other = 'Bg1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyq'
+
+function many<T>(make: (index: number) => T): T[] {
+  return Array.from({ length: 20 }, (_, index) => make(index))
+}
+
+function spoil(record: SessionRecord | undefined): void {
+  // Does nothing to a frozen record; an assignment would throw.
+  for (const [name, value] of Object.entries({ data: 'spoilt', version: 'spoilt', createdAt: 0, expiresAt: 0, maxAge: 1 })) {
+    if (record !== undefined) Reflect.set(record, name, value)
+  }
+}
+
+function preview(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
+}
+
+function elapse(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => { systemClock.setTimeout(resolve, milliseconds) })
+}

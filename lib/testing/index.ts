@@ -1,0 +1,3 @@
+export { TestClock } from './clock.ts'
+export { storeConformance, type ConformanceOptions } from './conformance.ts'
+export type { Clock, Timer } from '../../types/clock.ts'

@@ -1,0 +1,14 @@
+import type {} from '../../lib/index.ts'
+
+declare module '../../lib/index.ts' {
+  interface SessionData {
+    visits?: number
+    user?: string
+    cart?: string[]
+    flash?: Record<string, string[]>
+    a?: unknown
+    b?: unknown
+    c?: unknown
+    n?: number
+  }
+}
