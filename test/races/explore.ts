@@ -11,12 +11,12 @@ export interface Exploration {
   readonly counterexample: { readonly program: Program, readonly run: Run, readonly why: string } | undefined
 }
 
-/** Runs a program in every interleaving there is, at the granularity of store calls, and holds each run to the model. */
-export async function explore(lib: Lib, program: Program, setting: Setting): Promise<Exploration> {
+/** Runs a program in every interleaving there is, or in the first so many, at the granularity of store calls, and holds each run to the model. */
+export async function explore(lib: Lib, program: Program, setting: Setting, limit = Infinity): Promise<Exploration> {
   const allowed = allowedResults(program, setting.faults)
   const states = new Set<string>()
   let interleavings = 0
-  for (let prefix: number[] | undefined = []; prefix !== undefined;) {
+  for (let prefix: number[] | undefined = []; prefix !== undefined && interleavings < limit;) {
     const schedule = new DepthFirst(prefix)
     const run: Run = await runOnce(lib, program, setting, schedule)
     interleavings += 1
@@ -67,8 +67,50 @@ class DepthFirst implements Schedule {
   }
 }
 
+/** A part of the exploration. */
+export interface Phase extends Setting {
+  readonly requests: number
+  /** The most interleavings of each program. */
+  readonly limit?: number
+}
+
+/** What a phase found. */
+export interface Finding {
+  readonly programs: number
+  readonly interleavings: number
+  readonly states: number
+  readonly seconds: number
+  readonly counterexample: string | undefined
+}
+
+/** Explores every program of a phase; stops at the first counterexample. */
+export async function explorePhase(lib: Lib, phase: Phase, progress: (done: number, of: number) => void = () => {}): Promise<Finding> {
+  const started = performance.now()
+  const all = [...programs(phase.requests)]
+  let interleavings = 0
+  let states = 0
+  let counterexample
+  for (const [done, program] of all.entries()) {
+    progress(done, all.length)
+    const found = await explore(lib, program, phase, phase.limit)
+    interleavings += found.interleavings
+    states += found.states
+    if (found.counterexample !== undefined) {
+      counterexample = describe(found.counterexample)
+      break
+    }
+  }
+  return { programs: all.length, interleavings, states, seconds: (performance.now() - started) / 1000, counterexample }
+}
+
+/** A phase as a person reads it. */
+export function title({ requests, processes, faults }: Phase): string {
+  const whose = requests === 1 ? '1 request' : `${requests} concurrent requests, ${processes === 'one' ? 'in one process' : 'each in a process of its own'}`
+  return `${whose}${faults === 0 ? '' : `, ${faults} store call failing or losing its answer`}`
+}
+
 /** The steps to explore, each as a request of its own. */
-export const singleSteps: readonly Step[] = [
+const singleSteps: readonly Step[] = [
   'read', 'write a', 'write b', 'delete a', 'update', 'touch', 'save', 'destroy', 'regenerate', 'regenerate, keeping a'
 ]
 
@@ -78,7 +120,7 @@ function requestOf(step: Step): Request {
 }
 
 /** Every program of so many concurrent requests of one step each, with and without the sessions expiring meanwhile. */
-export function * programs(requests: number): Generator<Program> {
+function * programs(requests: number): Generator<Program> {
   for (const steps of combinations(requests, 0)) {
     for (const expire of [false, true]) yield { requests: steps.map(requestOf), expire }
   }
@@ -96,7 +138,7 @@ function * combinations(count: number, from: number): Generator<Step[]> {
 }
 
 /** A counterexample as a person reads it. */
-export function describe({ program, run, why }: NonNullable<Exploration['counterexample']>): string {
+function describe({ program, run, why }: NonNullable<Exploration['counterexample']>): string {
   return [
     why,
     ...program.requests.map(({ steps, transport }, index) => `  request ${index}: ${steps.join(', ')} (${transport}) → ${run.result.told[index]}`),

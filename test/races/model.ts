@@ -32,8 +32,12 @@ interface State {
   faults: number
 }
 
-/** All results that the promises allow, with at most so many faults of the store. */
-export function allowedResults(program: Program, faults: number): Set<string> {
+/**
+ * All results that the promises allow, with at most so many faults of the store.
+ *
+ * @param told only those in which the requests told their clients this: far fewer to go through
+ */
+export function allowedResults(program: Program, faults: number, told?: readonly string[]): Set<string> {
   const results = new Set<string>()
   const seen = new Set<string>()
   const pending: State[] = [{
@@ -51,6 +55,8 @@ export function allowedResults(program: Program, faults: number): Set<string> {
     for (const [index, request] of state.requests.entries()) {
       if (request.told !== undefined) continue
       for (const outcome of outcomes(state, index, program.requests[index]?.steps ?? [])) {
+        const telling = outcome.requests[index]?.told
+        if (told !== undefined && telling !== undefined && telling !== told[index]) continue
         const key = JSON.stringify(outcome)
         if (!seen.has(key)) {
           seen.add(key)
@@ -68,7 +74,7 @@ export function allowedResults(program: Program, faults: number): Set<string> {
 /** What the next step of a request may lead to: its effect; if a store call may fail, also what that may make of it. */
 function outcomes(state: State, index: number, steps: readonly Step[]): State[] {
   const variant = (faults: number, change: (state: State, request: Progress) => void): State => {
-    const next = structuredClone(state)
+    const next = copy(state)
     next.faults -= faults
     change(next, next.requests[index] as Progress)
     return next
@@ -95,6 +101,11 @@ function outcomes(state: State, index: number, steps: readonly Step[]): State[] 
     }))
   }
   return all
+}
+
+/** Data is never changed in place, so it need not be copied. */
+function copy(state: State): State {
+  return { ...state, begun: { ...state.begun }, requests: state.requests.map((request) => ({ ...request })) }
 }
 
 function take(state: State, index: number, steps: readonly Step[]): void {
