@@ -1,8 +1,26 @@
+/** The closed set of codes. */
+export type SessionErrorCode =
+  | 'HOLDFAST_OPTION_INVALID'
+  | 'HOLDFAST_ALREADY_REGISTERED'
+  | 'HOLDFAST_SESSION_UNAVAILABLE'
+  | 'HOLDFAST_KEY_RESERVED'
+  | 'HOLDFAST_VALUE_INVALID'
+  | 'HOLDFAST_DATA_UNSERIALIZABLE'
+  | 'HOLDFAST_DATA_UNDECODABLE'
+  | 'HOLDFAST_DATA_TOO_LARGE'
+  | 'HOLDFAST_UPDATE_ASYNC'
+  | 'HOLDFAST_ID_INVALID'
+  | 'HOLDFAST_ID_TAKEN'
+  | 'HOLDFAST_SESSION_GONE'
+  | 'HOLDFAST_STORE_FAILED'
+  | 'HOLDFAST_STORE_TIMEOUT'
+  | 'HOLDFAST_OUTCOME_UNKNOWN'
+
 /**
- * Every code an error of this plugin can have, its HTTP status, and what it tells.
+ * The HTTP status of each code, and what it tells.
  * The message may reach a client: it names the cure, never an id, a key or a value.
  */
-const errors = {
+const errors: Readonly<Record<SessionErrorCode, readonly [statusCode: number, message: string]>> = {
   HOLDFAST_OPTION_INVALID: [500, 'A session option is wrong'],
   HOLDFAST_ALREADY_REGISTERED: [500, 'The session name is taken in this scope; give each registration its own sessionName'],
   HOLDFAST_SESSION_UNAVAILABLE: [500, 'There is no session here: the route opted out, or the plugin was registered after the hook that asked'],
@@ -18,10 +36,7 @@ const errors = {
   HOLDFAST_STORE_FAILED: [503, 'The session store failed; try again later'],
   HOLDFAST_STORE_TIMEOUT: [503, 'The session store did not answer in time; try again later'],
   HOLDFAST_OUTCOME_UNKNOWN: [503, 'The session store lost the answer to a write; it may have taken effect']
-} as const satisfies Record<`HOLDFAST_${string}`, readonly [statusCode: number, message: string]>
-
-/** The closed set of codes. */
-export type SessionErrorCode = keyof typeof errors
+}
 
 /** What this plugin throws and rejects with. `code` tells the cases apart; `cause` is the store's own error, for the log. */
 export class SessionError extends Error {

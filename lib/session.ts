@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 import { SessionError } from './errors.ts'
 import type { Data } from './merge.ts'
 import type { CookieAttributes, SessionData, SessionMembers, Transport } from '../types/session.ts'
@@ -83,12 +85,10 @@ export class Session implements SessionMembers {
       else if (!Object.hasOwn(held, key) || !keep(held[key], value)) held[key] = value
     }
   }
-
-  /** Inspection and logging show which session it is, and nothing that is in it. */
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return `Session { ${Object.keys(this).length} keys }`
-  }
 }
+
+// What is inspected ends up in logs: not a key nor a value of it.
+Object.defineProperty(Session.prototype, inspect.custom, { value: () => 'Session {}' })
 
 // Kept free for later: readable as undefined, refused on assignment.
 for (const name of ['signal', 'subject', 'cookie', 'reload', '__proto__']) {
