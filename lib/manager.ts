@@ -83,8 +83,9 @@ export class SessionManager implements Operations {
       case 'destroyed': {
         const { saveUninitialized } = this.#config
         const begins = mayBegin && saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
-        if (work.text() === '' && !begins) return work.cookieRemoved ? { tell: 'clear' } : nothing
-        yield* this.#operate((operation) => this.#writer.write(operation, work, work.snapshot(), unchanged))
+        const snapshot = work.snapshot()
+        if (snapshot.text === '' && !begins) return work.cookieRemoved ? { tell: 'clear' } : nothing
+        yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
         return tellId(work)
       }
       case 'loaded':
@@ -187,10 +188,12 @@ export class SessionManager implements Operations {
   #enqueue<Result>(work: UnitOfWork, steps: (this: SessionManager, operation: Operation) => Steps<Result>): Promise<Result> {
     if (work.status === 'none') return Promise.reject(new SessionError('HOLDFAST_SESSION_UNAVAILABLE'))
     const before = work.pending ?? Promise.resolve()
+    const known = work.fault
     const result = new Promise<Result>((resolve, reject) => {
       const settled = before.then(() => this.operate((operation) => steps.call(this, operation))).then(
         (answer) => {
-          work.fault = undefined
+          // Whoever goes on after a fault that he could know of has dealt with it.
+          if (work.fault === known) work.fault = undefined
           resolve(answer)
         },
         (error: unknown) => {

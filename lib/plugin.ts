@@ -89,9 +89,14 @@ function mayBegin(request: FastifyRequest): boolean {
   return !request.is404 && !(request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined)
 }
 
+/** As Fastify tells one: it need not be Node's own. */
+function isResponse(payload: unknown): payload is Response {
+  return Object.prototype.toString.call(payload) === '[object Response]'
+}
+
 /** A web Response brings its own headers, which Fastify lays over those of the reply: they go there first, so that ours are not lost. */
 function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
-  if (!(payload instanceof Response) || payload.bodyUsed) return payload
+  if (!isResponse(payload) || payload.bodyUsed) return payload
   reply.code(payload.status)
   for (const [name, value] of payload.headers) reply.header(name, value)
   return new Response(payload.body, { status: payload.status })
@@ -102,7 +107,7 @@ function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
  * that is an error already stays as it is.
  */
 function failReply(reply: FastifyReply, payload: unknown, error: unknown, config: Config): unknown {
-  const status = payload instanceof Response ? payload.status : reply.statusCode
+  const status = isResponse(payload) ? payload.status : reply.statusCode
   if (status >= 400) {
     reply.log.error({ err: error }, 'the session could not be committed')
     return payload
@@ -113,7 +118,7 @@ function failReply(reply: FastifyReply, payload: unknown, error: unknown, config
 }
 
 function discard(payload: unknown): void {
-  const stream = payload instanceof Response ? payload.body : payload as Partial<{ destroy(): void, cancel(): Promise<void> }> | null | undefined
+  const stream = isResponse(payload) ? payload.body : payload as Partial<{ destroy(): void, cancel(): Promise<void> }> | null | undefined
   if (stream === null || stream === undefined || typeof stream !== 'object') return
   if ('destroy' in stream && typeof stream.destroy === 'function') stream.destroy()
   else if (typeof stream.cancel === 'function') stream.cancel().catch(() => {})

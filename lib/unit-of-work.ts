@@ -87,7 +87,11 @@ export class UnitOfWork implements SessionHost {
     this.load(record)
     this.#maxAge = maxAge
     this.owed = true
+    if (this.#session === undefined || record.data === snapshot.text) return
+    const isStill = this.text() === snapshot.text
     this.show(record.data, snapshot)
+    // The same data, though perhaps in another order.
+    if (isStill) this.#baseText = this.text()
   }
 
   /** The store says that there is no such session: it ended while the request ran. */
@@ -146,7 +150,7 @@ export class UnitOfWork implements SessionHost {
 
   /** The id, for the store. */
   get key(): string {
-    return this.#publicId ??= publicIdOf(this.#config.sessionName, this.wireId)
+    return this.status === 'none' ? '' : this.#publicId ??= publicIdOf(this.#config.sessionName, this.wireId)
   }
 
   get isNew(): boolean {

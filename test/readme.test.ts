@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import t from 'tap'
 
 const readme = readFileSync('README.md', 'utf8')
-const transcripts = [...readme.matchAll(/^```console\n(.*?)^```$/gms)].map(([, text]) => text as string)
+const transcripts = [...readme.matchAll(/^```console\n(.*?)^```$/gms)].map(([, text]) => text)
 
 /** A port that was free a moment ago. */
 async function freePort(): Promise<number> {
@@ -84,20 +84,24 @@ t.test('the reference example, as the page has it, behaves as the page shows', a
   const program = '.build/readme/reference.js'
   writeFileSync(program, code.replace('listen({ port: 3000 })', `listen({ port: ${port} })`))
   t.teardown(await serve(program, port))
-  const transcript = transcripts[2] as string
+  const transcript = transcripts[2]
   t.equal(withNumberedIds(await replay(transcript, port)), withNumberedIds(transcript))
 })
 
+/** The names in the first column of a table of the page. */
+function rows(heading: string): string[] {
+  const table = readme.slice(readme.indexOf(heading)).split('\n\n')[0]
+  return table.split('\n').slice(2).flatMap((row) => [...(row.split('|')[1]).matchAll(/`(\w+)/g)].map(([, name]) => name))
+}
+
+/** The names of the properties of an interface. */
+function names(source: string, from: string): string[] {
+  const text = readFileSync(source, 'utf8')
+  const body = text.slice(text.indexOf(from)).split('\n}')[0]
+  return [...new Set([...body.matchAll(/^ {2}(?:readonly |get |set )?(\w+)[?:(<]/gm)].map(([, name]) => name))]
+}
+
 t.test('the page has every option and every member, and no other', async (t) => {
-  const rows = (heading: string): string[] => {
-    const table = readme.slice(readme.indexOf(heading)).split('\n\n')[0] as string
-    return table.split('\n').slice(2).flatMap((row) => [...(row.split('|')[1] as string).matchAll(/`(\w+)/g)].map(([, name]) => name as string))
-  }
-  const names = (source: string, from: string): string[] => {
-    const text = readFileSync(source, 'utf8')
-    const body = text.slice(text.indexOf(from)).split('\n}')[0] as string
-    return [...new Set([...body.matchAll(/^ {2}(?:readonly |get |set )?(\w+)[?:(<]/gm)].map(([, name]) => name as string))]
-  }
   t.same(rows('| option | default'), names('types/options.ts', 'export interface SessionOptions'))
   t.same(rows('| member of `request.session`'), names('types/session.ts', 'export interface SessionMembers'))
   const codes = [...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[(\d+)/gm)].map(([, code]) => code)

@@ -213,7 +213,7 @@ class Tier {
     if (this.size === 0) return undefined
     for (;;) {
       this.#turn = (this.#turn + 1) % this.#shards.length
-      const shard = this.#shards[this.#turn] as Map<string, string>
+      const shard = this.#shards[this.#turn]
       // Asked first, since most are empty where the tier is sparse, and an iterator costs more.
       if (shard.size > 0) return shard.entries().next().value
     }
@@ -232,7 +232,7 @@ class Tier {
   #shardOf(key: string): Map<string, string> {
     let hash = 0
     for (let at = Math.max(0, key.length - 8); at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16_777_619)
-    return this.#shards[(hash >>> 0) % this.#shards.length] as Map<string, string>
+    return this.#shards[(hash >>> 0) % this.#shards.length]
   }
 }
 

@@ -31,7 +31,7 @@ export interface ConformanceOptions {
  */
 export function storeConformance(options: ConformanceOptions): void {
   const { test, createStore, clock, shortLife = 250, tolerance = 0, nul = true } = options
-  const { now } = { now: () => (clock ?? systemClock).now() }
+  const now = (): number => (clock ?? systemClock).now()
 
   function check(name: string, body: (store: SessionStore) => Promise<void>): void {
     test(name, async () => {
@@ -172,9 +172,9 @@ export function storeConformance(options: ConformanceOptions): void {
     for (const [index, each] of keys.entries()) {
       assertRecord(await store.get(each), record({ data: `"${index}"` }))
     }
-    assert.equal(await store.update(keys[0] as string, record({ version: 'v2' }), 'v1'), true)
+    assert.equal(await store.update(keys[0], record({ version: 'v2' }), 'v1'), true)
     for (const each of keys.slice(1, 5)) assert.notEqual(await store.delete(each), undefined)
-    assert.equal((await store.get(keys[0] as string))?.version, 'v2')
+    assert.equal((await store.get(keys[0]))?.version, 'v2')
     for (const each of keys.slice(5)) assert.equal((await store.get(each))?.version, 'v1')
   })
 
@@ -228,7 +228,7 @@ export function storeConformance(options: ConformanceOptions): void {
     const versions = many((index) => `w${index}`)
     const answers = await Promise.all(versions.map(async (version) => store.update(key, record({ version, data: `"${version}"` }), 'v1')))
     assert.equal(answers.filter(Boolean).length, 1)
-    const winner = versions[answers.indexOf(true)] as string
+    const winner = versions[answers.indexOf(true)]
     assertRecord(await store.get(key), record({ version: winner, data: `"${winner}"` }))
   })
 

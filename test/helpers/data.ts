@@ -1,4 +1,4 @@
-import type {} from '../../lib/index.ts'
+import '../../lib/index.ts'
 
 declare module '../../lib/index.ts' {
   interface SessionData {

@@ -52,7 +52,7 @@ class DepthFirst implements Schedule {
     const ways = this.#moves.flatMap((move) => fates(move).map((fate) => ({ move, fate })))
     if (ways.length === 0) return false
     const index = this.#prefix[this.#taken.length] ?? 0
-    const { move, fate } = ways[index] as { move: Move, fate: Fate }
+    const { move, fate } = ways[index]
     this.#taken.push(index)
     this.#possible.push(ways.length)
     this.#moves.splice(this.#moves.indexOf(move), 1)
@@ -62,8 +62,8 @@ class DepthFirst implements Schedule {
 
   /** The way to the next schedule: the last choice that has an alternative left takes it. Undefined: that was the last. */
   next(): number[] | undefined {
-    const last = this.#taken.findLastIndex((index, place) => index + 1 < (this.#possible[place] as number))
-    return last === -1 ? undefined : [...this.#taken.slice(0, last), this.#taken[last] as number + 1]
+    const last = this.#taken.findLastIndex((index, place) => index + 1 < (this.#possible[place]))
+    return last === -1 ? undefined : [...this.#taken.slice(0, last), this.#taken[last] + 1]
   }
 }
 

@@ -117,10 +117,10 @@ t.test('P4: concurrent updates of several processes all count', async (t) => {
   const clock = new TestClock()
   const store = new Gate(new MemoryStore({ clock }))
   const apps = await Promise.all([1, 2, 3].map(() => serve(t, { clock, store })))
-  const browser = new Browser(apps[0] as FastifyInstance)
+  const browser = new Browser(apps[0])
   await browser.get('/set-n/0')
   const headers = { cookie: `session_id=${browser.cookies.get('session_id')}` }
-  const updates = Promise.all(Array.from({ length: 30 }, (_, index) => (apps[index % 3] as FastifyInstance).inject({ url: '/update', headers })))
+  const updates = Promise.all(Array.from({ length: 30 }, (_, index) => (apps[index % 3]).inject({ url: '/update', headers })))
   // Writers of different processes that collide pause at random; the test's clock lets them go on.
   let done = false
   void updates.finally(() => { done = true })

@@ -76,7 +76,7 @@ function outcomes(state: State, index: number, steps: readonly Step[]): State[] 
   const variant = (faults: number, change: (state: State, request: Progress) => void): State => {
     const next = copy(state)
     next.faults -= faults
-    change(next, next.requests[index] as Progress)
+    change(next, next.requests[index])
     return next
   }
   const all = [variant(0, (next) => { take(next, index, steps) })]
@@ -86,7 +86,7 @@ function outcomes(state: State, index: number, steps: readonly Step[]): State[] 
   all.push(variant(1, (next, failing) => { take(next, index, steps); failing.told = 'failed' }))
   all.push(variant(1, (_next, failing) => { failing.told = 'failed' }))
   // It took effect, the answer was lost, and before the request could ask, the session ended.
-  const request = state.requests[index] as Progress
+  const request = state.requests[index]
   const unheard = request.at === steps.length ? 'nothing' : 'gone'
   all.push(variant(1, (next, late) => { take(next, index, steps); late.told = unheard }))
   const step = steps[request.at]
@@ -109,7 +109,7 @@ function copy(state: State): State {
 }
 
 function take(state: State, index: number, steps: readonly Step[]): void {
-  const request = state.requests[index] as Progress
+  const request = state.requests[index]
   if (request.at === -1) {
     if (state.session !== null) Object.assign(request, { on: 'the session', base: state.session, mine: state.session })
     request.at = 0
