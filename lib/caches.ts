@@ -15,10 +15,14 @@ export function vary(reply: FastifyReply, names: readonly string[]): void {
   if (missing.length > 0) reply.header('vary', [...present, ...missing].join(', '))
 }
 
+const ofSuccess = ['cache-control', 'etag', 'last-modified', 'location', 'content-encoding', 'content-disposition', 'content-range', 'accept-ranges']
+
 /** Takes off what was meant for a success that did not come. */
 export function takeOffSuccess(reply: FastifyReply, sessionHeader: string | false): void {
-  for (const name of ['cache-control', 'etag', 'last-modified', 'location']) reply.removeHeader(name)
+  for (const name of ofSuccess) reply.removeHeader(name)
   if (sessionHeader !== false) reply.removeHeader(sessionHeader)
+  // Another registration may have put its id on this reply.
+  if (reply.hasHeader('set-cookie')) keepPrivate(reply)
 }
 
 function listed(reply: FastifyReply, name: string): string[] {

@@ -43,8 +43,8 @@ export class Codec {
     let text: unknown
     try {
       text = this.#serializer.stringify(data)
-    } catch (cause) {
-      throw new SessionError('HOLDFAST_DATA_UNSERIALIZABLE', { cause })
+    } catch {
+      // Its message may quote the data.
     }
     if (typeof text !== 'string') throw new SessionError('HOLDFAST_DATA_UNSERIALIZABLE')
     return text

@@ -31,6 +31,11 @@ export function publicIdOf(registration: string, id: string): string {
   return hash('sha256', `${registration}\0${id}`, 'base64url')
 }
 
+/** Whether a text has the form of a public id. */
+export function isPublicId(text: string): boolean {
+  return typeof text === 'string' && /^[A-Za-z0-9_-]{43}$/.test(text)
+}
+
 /** Names one write: 48 random bits, to be unique among the writes of one session. */
 export function mintToken(): string {
   return randomUUID().slice(24)

@@ -1,7 +1,7 @@
 import { SessionError } from './errors.ts'
 import { expiry, isLive } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
-import { Operation, run, type Steps } from './operation.ts'
+import { isPromise, Operation, run, type Steps } from './operation.ts'
 import type { Config } from './options.ts'
 import type { Carried, Outcome } from './transport.ts'
 import { UnitOfWork, type Operations } from './unit-of-work.ts'
@@ -47,33 +47,40 @@ export class SessionManager implements Operations {
     const { adoptUnknownIds, clock, lifetimes } = this.#config
     const record = yield* operation.get(work.key)
     if (record !== undefined && isLive(record, clock.now(), lifetimes)) work.load(record)
-    else if (work.carried.transport === 'header' && adoptUnknownIds(id)) work.adopted = true
+    else if (record === undefined && work.carried.transport === 'header' && adoptUnknownIds(id)) work.adopted = true
     else work.forget()
     return work
   }
 
   /** The session that is stored under a public id, without a request; undefined if there is none. */
   find(publicId: string): MaybePromise<UnitOfWork | undefined> {
-    return this.operate(function * (this: SessionManager, operation: Operation) {
-      const work = new UnitOfWork(this.#config, this, nothingCarried, 'new', publicId)
-      const record = yield* operation.get(publicId)
-      if (record === undefined || !isLive(record, this.#config.clock.now(), this.#config.lifetimes)) return undefined
-      work.load(record)
-      return work
-    }.bind(this))
+    return this.operate((operation) => this.#find(operation, publicId))
+  }
+
+  *#find(operation: Operation, publicId: string): Steps<UnitOfWork | undefined> {
+    const { clock, lifetimes } = this.#config
+    const record = yield* operation.get(publicId)
+    if (record === undefined || !isLive(record, clock.now(), lifetimes)) return undefined
+    const work = new UnitOfWork(this.#config, this, nothingCarried, 'new', publicId)
+    work.load(record)
+    return work
   }
 
   /**
-   * Ends a request: the only place where that touches the store.
+   * Ends a request: the only place where that touches the store. Waits for the operations under way, and those that
+   * begin meanwhile wait for it.
    *
    * @param mayBegin whether a session that nothing was written to may begin with this request
    */
   commit(work: UnitOfWork, mayBegin: boolean, log: Log): MaybePromise<Outcome> {
-    return run(this.#commit(work, mayBegin, log))
+    work.committing = true
+    if (work.pending !== undefined) return work.pending.then(() => this.commit(work, mayBegin, log))
+    const outcome = run(this.#commit(work, mayBegin, log))
+    if (isPromise(outcome)) work.occupy(outcome)
+    return outcome
   }
 
   *#commit(work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
-    while (work.pending !== undefined) yield work.pending
     if (work.fault !== undefined) throw work.fault
     switch (work.status) {
       case 'none':
@@ -91,7 +98,7 @@ export class SessionManager implements Operations {
       case 'loaded':
         return yield* this.#commitLoaded(work, log)
       case 'gone':
-        return tellGone(work, log)
+        return dropped(work, log)
     }
   }
 
@@ -102,19 +109,23 @@ export class SessionManager implements Operations {
       try {
         yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
       } catch (error) {
-        if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return tellGone(work, log)
+        if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return dropped(work, log)
         throw error
       }
       return tellId(work)
     }
     const record = work.record as SessionRecord
     const expiresAt = expiry(clock.now(), record.createdAt, record.maxAge, lifetimes)
-    const due = work.owed || work.touchAsked || mirror || expiresAt - record.expiresAt >= touchAfter
+    // A session with a short life of its own would end before a touch of the usual measure is due.
+    const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
+    const due = work.owed || work.touchAsked || mirror || touchAfter === 0 || expiresAt - record.expiresAt >= worthwhile
     if (!due) return { tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
     let live: boolean
     try {
-      live = yield* this.#operate((operation) => operation.touch(work.key, expiresAt))
+      live = yield* this.#operate((operation) => operation.forgiving(() => operation.touch(work.key, expiresAt)))
     } catch (err) {
+      // Who does not hold this id yet would lose the session by a reply without it.
+      if (work.wireId !== work.carried.id) throw err
       log.warn({ err, session: work.key }, 'the session could not be touched')
       return nothing
     }
@@ -149,28 +160,29 @@ export class SessionManager implements Operations {
       const snapshot = work.snapshot()
       const { record } = work
       let data = codec.parse(snapshot.text)
+      const removed = work.mayBeStored ? yield* this.#remove(operation, work) : undefined
       if (record !== undefined) {
-        const removed = work.status === 'gone' ? undefined : yield* this.#remove(operation, work)
         if (removed !== undefined && sameLife(removed.version, record.version)) {
           data = merge(codec.parse(record.data), data, codec.parse(removed.data), codec.same)
         } else {
           // Another request ended this session, and what was in it has ended with it.
           if (keep.some((key) => Object.hasOwn(data, key))) {
             work.end()
-            throw new SessionError('HOLDFAST_SESSION_GONE')
+            throw new SessionError(operation.forgave ? 'HOLDFAST_OUTCOME_UNKNOWN' : 'HOLDFAST_SESSION_GONE')
           }
           data = {}
         }
       }
+      const kept = codec.stringify(pick(data, keep))
       work.restart('regenerated')
-      work.show(codec.stringify(pick(data, keep)), snapshot)
+      work.show(kept, snapshot)
     })
   }
 
   destroy(work: UnitOfWork): Promise<void> {
     return this.#enqueue(work, function * (this: SessionManager, operation) {
       const snapshot = work.snapshot()
-      if (work.status === 'loaded') yield* this.#remove(operation, work)
+      if (work.mayBeStored) yield* this.#remove(operation, work)
       work.restart('destroyed')
       work.show('', snapshot)
     })
@@ -184,29 +196,27 @@ export class SessionManager implements Operations {
     return removed
   }
 
-  /** The operations of one request run one after the other, awaited or not. */
+  /** The operations of one request run one after the other, awaited or not. The first begins at once. */
   #enqueue<Result>(work: UnitOfWork, steps: (this: SessionManager, operation: Operation) => Steps<Result>): Promise<Result> {
     if (work.status === 'none') return Promise.reject(new SessionError('HOLDFAST_SESSION_UNAVAILABLE'))
-    const before = work.pending ?? Promise.resolve()
-    const known = work.fault
+    const before = work.pending
+    const begin = (): MaybePromise<Result> => this.operate((operation) => steps.call(this, operation))
+    let finish!: () => void
+    work.occupy(new Promise<void>((resolve) => { finish = resolve }))
     const result = new Promise<Result>((resolve, reject) => {
-      const settled = before.then(() => this.operate((operation) => steps.call(this, operation))).then(
-        (answer) => {
-          // Whoever goes on after a fault that he could know of has dealt with it.
-          if (work.fault === known) work.fault = undefined
-          resolve(answer)
-        },
-        (error: unknown) => {
-          // The commit tells of these, so a caller who does not await need not hear of them.
-          const told = error instanceof SessionError && (error.statusCode === 503 || error.code === 'HOLDFAST_SESSION_GONE')
-          if (told && error.statusCode === 503) work.fault = error
-          if (told) result.catch(() => {})
-          reject(error)
+      const fail = (error: unknown): void => {
+        if (error instanceof SessionError) {
+          // A fault of the store fails the request; so does an error that nobody can have waited for.
+          if (error.statusCode === 503 || (work.committing && error.code !== 'HOLDFAST_SESSION_GONE')) work.fault ??= error
+          result.catch(() => {})
         }
-      ).then(() => {
-        if (work.pending === settled) work.pending = undefined
-      })
-      work.pending = settled
+        finish()
+        reject(error)
+      }
+      new Promise<Result>((start) => { start(before === undefined ? begin() : before.then(begin)) }).then((answer) => {
+        finish()
+        resolve(answer)
+      }, fail)
     })
     return result
   }
@@ -231,7 +241,7 @@ function tellId(work: UnitOfWork, expiresAt: number = work.expiresAt): Outcome {
   return { tell: 'id', id: work.wireId, confirmed: true, expiresAt }
 }
 
-function tellGone(work: UnitOfWork, log: Log): Outcome {
+function dropped(work: UnitOfWork, log: Log): Outcome {
   log.info({ session: work.key }, 'the session ended while the request ran; what the request changed is dropped')
   return nothing
 }

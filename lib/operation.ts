@@ -38,6 +38,8 @@ export class Operation {
   #deadline: Timer | undefined
   #giveUp: (() => void) | undefined
   #over = false
+  /** A call was made again after a fault: the first may have taken effect. */
+  forgave = false
 
   constructor(store: SessionStore, clock: Clock, milliseconds: number) {
     this.#store = store
@@ -71,6 +73,7 @@ export class Operation {
       return yield* call()
     } catch (fault) {
       if (isTimeout(fault)) throw fault
+      this.forgave = true
       return yield* call()
     }
   }

@@ -15,6 +15,9 @@ import type { SessionStore } from '../types/store.ts'
 /** Seconds: the longest that browsers keep a cookie (RFC 6265bis, 5.5). */
 const longestCookie = 400 * 24 * 60 * 60
 
+/** Milliseconds: the longest that a timer of Node's can be set to. */
+const longestTimer = 2 ** 31 - 1
+
 const verbs = ['get', 'create', 'update', 'touch', 'delete'] as const
 
 /** What a registration works by: checked, complete, frozen. Durations are in milliseconds from here on. */
@@ -68,7 +71,7 @@ export function configure(options: SessionOptions): Config {
   check(absoluteTimeout === false || isPositive(absoluteTimeout), 'absoluteTimeout', 'a positive number of seconds, or false for never')
   check(isNumber(touchAfter) && touchAfter >= 0 && touchAfter < maxAge, 'touchAfter', 'a number of seconds from 0 to less than maxAge: sessions would end while in use')
   check(typeof store === 'object' && store !== null && verbs.every((verb) => typeof store[verb] === 'function'), 'store', `an object with the methods ${verbs.join(', ')}`)
-  check(isPositive(storeTimeout), 'storeTimeout', 'a positive number of seconds')
+  check(isPositive(storeTimeout) && storeTimeout * 1000 <= longestTimer, 'storeTimeout', 'a positive number of seconds, no more than 2147483')
   check(typeof generateId === 'function', 'generateId', 'a function that makes an id')
   check(typeof saveUninitialized === 'boolean', 'saveUninitialized', 'true or false')
   check(typeof mirror === 'boolean', 'mirror', 'true or false')

@@ -12,14 +12,7 @@ import { Transports, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
 import type { SessionOptions } from '../types/options.ts'
 
-/** What the plugin keeps with a request. */
-interface Visit {
-  readonly work: UnitOfWork
-  /** Fastify runs onSend again for the reply to an error thrown in it: the commit is done once. */
-  committed: boolean
-}
-
-type Visited = FastifyRequest & { [visitKey: symbol]: Visit | null }
+type Worked = FastifyRequest & { [workKey: symbol]: UnitOfWork | null }
 
 async function register(fastify: FastifyInstance, options: SessionOptions): Promise<void> {
   const config = configure(options)
@@ -31,12 +24,12 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   const manager = new SessionManager(config)
   const transports = new Transports(config)
   const none = manager.none()
-  const visitKey = Symbol(`fastify-holdfast ${sessionName}`)
-  const visitOf = (request: FastifyRequest): Visit | null => (request as Visited)[visitKey] ?? null
-  const begin = (request: FastifyRequest, work: UnitOfWork): void => { (request as Visited)[visitKey] = { work, committed: false } }
+  const workKey = Symbol(`fastify-holdfast ${sessionName}`)
+  const workOf = (request: FastifyRequest): UnitOfWork | null => (request as Worked)[workKey] ?? null
+  const begin = (request: FastifyRequest, work: UnitOfWork): void => { (request as Worked)[workKey] = work }
 
-  fastify.decorateRequest(visitKey as unknown as string, null)
-  fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (visitOf(this)?.work ?? none).session } })
+  fastify.decorateRequest(workKey as unknown as string, null)
+  fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (workOf(this) ?? none).session } })
   fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager))
 
   fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
@@ -48,10 +41,9 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   })
 
   fastify.addHook('onSend', function commitSession(request, reply, payload, done) {
-    const visit = visitOf(request)
-    if (visit === null || visit.committed) return done()
-    visit.committed = true
-    const { work } = visit
+    const work = workOf(request)
+    // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
+    if (work === null || work.committing) return done()
     const tell = (outcome: Outcome): unknown => {
       const unwrapped = unwrapResponse(reply, payload)
       transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())

@@ -75,14 +75,14 @@ export class Session implements SessionMembers {
 
   /** Makes `data` what the session holds. A value for which `keep` answers true stays the very object that the handler may be holding. */
   static write(session: Session, data: Data, keep: (held: unknown, value: unknown) => boolean): void {
-    const held = session as unknown as Data
-    for (const key of Object.keys(held)) {
-      if (!Object.hasOwn(data, key)) delete held[key]
-    }
+    const own = session as unknown as Data
+    const held = Object.assign({ __proto__: null } as Data, own)
+    // All anew, in the order of the data: in another order the same data would look changed.
+    for (const key of Object.keys(held)) delete own[key]
     session.#hidden = undefined
     for (const [key, value] of Object.entries(data)) {
       if (isReserved(key)) (session.#hidden ??= { __proto__: null })[key] = value
-      else if (!Object.hasOwn(held, key) || !keep(held[key], value)) held[key] = value
+      else own[key] = Object.hasOwn(held, key) && keep(held[key], value) ? held[key] : value
     }
   }
 }

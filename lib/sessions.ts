@@ -1,5 +1,5 @@
 import { SessionError } from './errors.ts'
-import { publicIdOf } from './identifier.ts'
+import { isPublicId, publicIdOf } from './identifier.ts'
 import type { SessionManager } from './manager.ts'
 import type { Config } from './options.ts'
 import type { SessionData, Sessions, StoredSession } from '../types/session.ts'
@@ -18,20 +18,21 @@ export class StoredSessions implements Sessions {
   }
 
   async get(publicId: string): Promise<StoredSession | undefined> {
-    const work = await this.#manager.find(publicId)
+    const work = isPublicId(publicId) ? await this.#manager.find(publicId) : undefined
     if (work?.record === undefined) return undefined
     const { createdAt, expiresAt, maxAge, data } = work.record
     return { publicId, data: this.#config.codec.parse(data), createdAt, expiresAt, maxAge }
   }
 
   async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {
-    const work = await this.#manager.find(publicId)
+    const work = isPublicId(publicId) ? await this.#manager.find(publicId) : undefined
     if (work === undefined) throw new SessionError('HOLDFAST_SESSION_GONE')
     return work.update(change)
   }
 
   async destroy(publicId: string): Promise<boolean> {
-    return await this.#manager.operate((operation) => operation.delete(publicId)) !== undefined
+    if (!isPublicId(publicId)) return false
+    return await this.#manager.operate((operation) => operation.forgiving(() => operation.delete(publicId))) !== undefined
   }
 
   publicIdOf(id: string): string {

@@ -44,12 +44,16 @@ export class UnitOfWork implements SessionHost {
   touchAsked = false
   /** The request's cookie named a session that this request has removed. */
   cookieRemoved = false
-  /** The cookie decided, and there is no session by it, or no more: the browser may hold a newer one by now, which an empty session must not replace. */
+  /** A cookie named the session that was asked for, and there is no session by it, or no more: the browser may hold a newer one by now, which an empty session must not replace. */
   cookieDead = false
-  /** The failure of the last operation, if it failed: the request can't be a success. */
+  /** A failure of an operation by which the request can't be a success, even if the handler goes on. */
   fault: SessionError | undefined
-  /** The operations under way; the commit waits for them. */
-  pending: Promise<unknown> | undefined
+  /** What is under way, an operation or the commit: the next waits for it. */
+  pending: Promise<void> | undefined
+  /** The request is being committed, or was. */
+  committing = false
+  /** A record was to be created, and no answer came. */
+  creationUncertain = false
 
   readonly #config: Config
   readonly #operations: Operations
@@ -83,15 +87,24 @@ export class UnitOfWork implements SessionHost {
 
   /** Takes up the record that was just written, from what the session held at the snapshot. */
   wrote(record: SessionRecord, snapshot: Snapshot): void {
+    this.show(record.data, snapshot)
     const maxAge = this.#maxAge === snapshot.maxAge ? record.maxAge : this.#maxAge
     this.load(record)
     this.#maxAge = maxAge
     this.owed = true
-    if (this.#session === undefined || record.data === snapshot.text) return
-    const isStill = this.text() === snapshot.text
-    this.show(record.data, snapshot)
-    // The same data, though perhaps in another order.
-    if (isStill) this.#baseText = this.text()
+  }
+
+  /** Keeps what comes next waiting until this is over. */
+  occupy(busy: Promise<unknown>): void {
+    const pending = busy.then(() => {}, () => {}).then(() => {
+      if (this.pending === pending) this.pending = undefined
+    })
+    this.pending = pending
+  }
+
+  /** Whether there may be a record under this session's id: then ending the session is for the store to do. */
+  get mayBeStored(): boolean {
+    return this.status === 'loaded' || this.creationUncertain || this.adopted
   }
 
   /** The store says that there is no such session: it ended while the request ran. */
@@ -107,7 +120,8 @@ export class UnitOfWork implements SessionHost {
   }
 
   #distrustCookie(): void {
-    if (this.carried.transport === 'cookie') this.cookieDead = true
+    const { transport, cookie, id } = this.carried
+    if (transport === 'cookie' || (cookie !== undefined && cookie === id)) this.cookieDead = true
   }
 
   /** Goes on without a record, under an id yet to be minted. */
@@ -116,6 +130,7 @@ export class UnitOfWork implements SessionHost {
     this.record = undefined
     this.adopted = false
     this.owed = false
+    this.creationUncertain = false
     this.#id = undefined
     this.#idShown = false
     this.#publicId = undefined
@@ -265,7 +280,8 @@ export class UnitOfWork implements SessionHost {
   show(text: string, snapshot: Snapshot): void {
     if (this.#session === undefined || text === snapshot.text) return
     const { codec } = this.#config
-    const data = merge(codec.parse(snapshot.text), Session.read(this.#session), codec.parse(text), codec.same)
+    const shown = codec.parse(text)
+    const data = this.text() === snapshot.text ? shown : merge(codec.parse(snapshot.text), Session.read(this.#session), shown, codec.same)
     Session.write(this.#session, data, codec.same)
   }
 }

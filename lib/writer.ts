@@ -69,6 +69,7 @@ export class Writer {
           if (written) break
         } catch (fault) {
           // Whether it took effect is to be read from the record. One fault is forgiven; without time there is no second try.
+          if (theirs === undefined) work.creationUncertain = true
           faults += 1
           if (faults > 1 || isTimeout(fault)) throw fault
           attempt.lost = true
@@ -87,8 +88,9 @@ export class Writer {
     let result!: Result
     if (change as unknown !== unchanged || theirs !== work.record) {
       // All parsed anew: a draft that an earlier attempt has changed must not come in.
-      const stored = codec.parse(theirs?.data ?? '')
-      const draft = merge(codec.parse(work.record?.data ?? ''), codec.parse(snapshot.text), stored, codec.same)
+      const mine = codec.parse(snapshot.text)
+      const draft = theirs === work.record ? mine : merge(codec.parse(work.record?.data ?? ''), mine, codec.parse(theirs?.data ?? ''), codec.same)
+      const present = new Set(Object.keys(draft))
       result = change(draft)
       if (isPromise(result)) {
         result.then(undefined, () => {})
@@ -96,7 +98,7 @@ export class Writer {
       }
       for (const key of Object.keys(draft)) {
         if (draft[key] === undefined) delete draft[key]
-        else if (isReserved(key) && !Object.hasOwn(stored, key)) throw new SessionError('HOLDFAST_KEY_RESERVED')
+        else if (isReserved(key) && !present.has(key)) throw new SessionError('HOLDFAST_KEY_RESERVED')
       }
       data = codec.stringify(draft)
     }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -106,4 +106,20 @@ t.test('the page has every option and every member, and no other', async (t) => 
   t.same(rows('| member of `request.session`'), names('types/session.ts', 'export interface SessionMembers'))
   const codes = [...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[(\d+)/gm)].map(([, code]) => code)
   t.same(rows('| code | status').toSorted(), codes.toSorted())
+})
+
+t.test('each promise of the page is in the name of a test in each file that it points to', async (t) => {
+  const promises = [...readme.matchAll(/^\| (P\d+) \|.*$/gm)].map(([row, name]) => ({ name: name as string, files: [...row.matchAll(/\]\((test\/[^)]+)\)/g)].map(([, file]) => file as string) }))
+  t.same(promises.map(({ name }) => name), Array.from({ length: 10 }, (_, index) => `P${index + 1}`))
+  for (const { name, files } of promises) {
+    for (const file of files) t.match(readFileSync(file, 'utf8'), new RegExp(`test\\(['\`].*\\b${name}\\b`), `${name} in ${file}`)
+  }
+})
+
+t.test('every link of the page to a file or to a heading leads somewhere', async (t) => {
+  const headings = [...readme.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => `#${(heading as string).toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')}`)
+  for (const [, target] of readme.matchAll(/\]\(([^)]+)\)/g)) {
+    if (target?.startsWith('https:') === true) continue
+    t.ok(target?.startsWith('#') === true ? headings.includes(target) : existsSync(target as string), target)
+  }
 })

@@ -1,4 +1,4 @@
-import type { SessionRecord, SessionStore } from './store.ts'
+import type { SessionStore } from './store.ts'
 
 /**
  * What your sessions hold. Declare it once:
@@ -126,7 +126,7 @@ export interface StoredSession {
   /** Epoch milliseconds. */
   readonly expiresAt: number
   /** Seconds; undefined where the option `maxAge` counts. */
-  readonly maxAge: SessionRecord['maxAge']
+  readonly maxAge: number | undefined
 }
 
 /** The sessions without a request: `fastify.sessions`. */

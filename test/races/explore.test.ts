@@ -14,7 +14,7 @@ const phases: readonly Phase[] = [
 
 const lib = await loadLib()
 for (const phase of phases) {
-  t.test(`P1 to P5 hold in every interleaving explored: ${title(phase)}`, async (t) => {
+  t.test(`P1, P2, P3, P4 and P5 hold in every interleaving explored: ${title(phase)}`, async (t) => {
     const { interleavings, counterexample } = await explorePhase(lib, phase)
     t.equal(counterexample, undefined)
     t.ok(interleavings > 100)
