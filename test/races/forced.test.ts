@@ -59,6 +59,11 @@ async function serve(t: Test, options: SessionOptions): Promise<FastifyInstance>
     await session.regenerate()
     session.user = 'ada'
   })
+  app.get('/login-and-save', async ({ session }) => {
+    await session.regenerate()
+    session.user = 'ada'
+    await session.save()
+  })
   app.get('/login-keeping-a', async ({ session }) => {
     await session.regenerate(['a'])
     session.user = 'ada'
@@ -332,4 +337,66 @@ t.test('a minted id that is taken is exchanged for another, and its owner keeps 
   const reply = await app.inject('/write/b/other')
   t.equal(reply.headers['x-session-id'], 'minted-by-the-test-000002')
   t.same(await read(browser), { a: 'old', n: 0 })
+})
+
+t.test('P1, P2: an operation that a handler begins after its reply waits for the commit, and the end it makes is final', async (t) => {
+  for (const end of ['destroy', 'regenerate'] as const) {
+    for (const when of ['before', 'after'] as const) {
+      const { app, browser, gate } = await world(t)
+      let ended!: () => void
+      const afterwards = new Promise<void>((resolve) => { ended = resolve })
+      const late = await serve(t, { store: gate, clock: new TestClock() })
+      late.get('/reply-then-end', async ({ session }, reply) => {
+        session.a = 'written before the end'
+        reply.send('sent')
+        await session[end]()
+        ended()
+        return reply
+      })
+      const id = browser.cookies.get('session_id') as string
+      const held = gate.hold('update', when)
+      const reply = new Browser(late).send('/reply-then-end', { headers: { cookie: `session_id=${id}` } })
+      await held.reached
+      held.release()
+      t.equal(carriedBy(await reply).cookie, id, 'what the commit confirmed')
+      await afterwards
+      t.equal(await app.sessions.get(app.sessions.publicIdOf(id)), undefined, `${end} is final`)
+      t.notOk(gate.calls.some(({ verb }) => verb === 'create'), 'nothing is created in its place')
+    }
+  }
+})
+
+t.test('P2: a late request with a dead id in header and cookie leaves the cookie of a newer login alone', async (t) => {
+  const { app, browser } = await world(t)
+  const id = browser.cookies.get('session_id') as string
+  await browser.get('/login')
+  const reply = await new Browser(app).get('/read', { headers: { 'x-session-id': id, cookie: `session_id=${id}` } })
+  t.equal(carriedBy(reply).cookie, undefined)
+})
+
+t.test('P1: a new session whose creation got no answer is not alive after destroy', async (t) => {
+  const { app, gate, clock } = await world(t)
+  let id = ''
+  const other = await serve(t, { store: gate, clock })
+  other.get('/create-and-destroy', async ({ session }) => {
+    id = session.id
+    session.a = 'new'
+    await session.save().catch(() => {})
+    await session.destroy()
+  })
+  const held = gate.hold('create', 'after')
+  const reply = new Browser(other).send('/create-and-destroy')
+  await held.reached
+  clock.advance(2000)
+  t.equal((await reply).statusCode, 503, 'a fault that the handler goes on after is one all the same')
+  t.equal(await app.sessions.get(app.sessions.publicIdOf(id)), undefined)
+})
+
+t.test('P8: a login whose id could not be confirmed is no success: the client would have lost its session', async (t) => {
+  const { browser, gate, clock } = await world(t)
+  const held = gate.hold('touch')
+  const reply = browser.send('/login-and-save')
+  await held.reached
+  clock.advance(2000)
+  t.equal((await reply).statusCode, 503)
 })
