@@ -109,7 +109,7 @@ t.test('the page has every option and every member, and no other', async (t) => 
 })
 
 t.test('each promise of the page is in the name of a test in each file that it points to', async (t) => {
-  const promises = [...readme.matchAll(/^\| (P\d+) \|.*$/gm)].map(([row, name]) => ({ name: name as string, files: [...row.matchAll(/\]\((test\/[^)]+)\)/g)].map(([, file]) => file as string) }))
+  const promises = [...readme.matchAll(/^\| (P\d+) \|.*$/gm)].map(([row, name]) => ({ name: name, files: [...row.matchAll(/\]\((test\/[^)]+)\)/g)].map(([, file]) => file) }))
   t.same(promises.map(({ name }) => name), Array.from({ length: 10 }, (_, index) => `P${index + 1}`))
   for (const { name, files } of promises) {
     for (const file of files) t.match(readFileSync(file, 'utf8'), new RegExp(`test\\(['\`].*\\b${name}\\b`), `${name} in ${file}`)
@@ -117,9 +117,9 @@ t.test('each promise of the page is in the name of a test in each file that it p
 })
 
 t.test('every link of the page to a file or to a heading leads somewhere', async (t) => {
-  const headings = [...readme.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => `#${(heading as string).toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')}`)
+  const headings = new Set([...readme.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => `#${(heading).toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')}`))
   for (const [, target] of readme.matchAll(/\]\(([^)]+)\)/g)) {
     if (target?.startsWith('https:') === true) continue
-    t.ok(target?.startsWith('#') === true ? headings.includes(target) : existsSync(target as string), target)
+    t.ok(target?.startsWith('#') === true ? headings.has(target) : existsSync(target), target)
   }
 })
