@@ -63,7 +63,7 @@ export class SessionManager implements Operations {
     if (record === undefined || !isLive(record, clock.now(), lifetimes)) return undefined
     const work = new UnitOfWork(this.#config, this, nothingCarried, 'new', publicId)
     work.load(record)
-    return work
+    return work.isDecodable() ? work : undefined
   }
 
   /**
@@ -81,6 +81,7 @@ export class SessionManager implements Operations {
   }
 
   *#commit(work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
+    if (work.undecodable !== undefined) log.warn({ session: work.undecodable }, 'the stored session could not be decoded, and counts as unknown')
     if (work.fault !== undefined) throw work.fault
     switch (work.status) {
       case 'none':

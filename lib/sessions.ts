@@ -20,8 +20,8 @@ export class StoredSessions implements Sessions {
   async get(publicId: string): Promise<StoredSession | undefined> {
     const work = isPublicId(publicId) ? await this.#manager.find(publicId) : undefined
     if (work?.record === undefined) return undefined
-    const { createdAt, expiresAt, maxAge, data } = work.record
-    return { publicId, data: this.#config.codec.parse(data), createdAt, expiresAt, maxAge }
+    const { createdAt, expiresAt, maxAge } = work.record
+    return { publicId, data: work.session.data(), createdAt, expiresAt, maxAge }
   }
 
   async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {

@@ -52,6 +52,8 @@ export class UnitOfWork implements SessionHost {
   pending: Promise<void> | undefined
   /** The request is being committed, or was. */
   committing = false
+  /** The public id of the record that was found and could not be decoded. */
+  undecodable: string | undefined
   /** A record was to be created, and no answer came. */
   creationUncertain = false
 
@@ -252,10 +254,17 @@ export class UnitOfWork implements SessionHost {
       if (hidesMember(data)) this.#baseText = this.#config.codec.stringify(Session.read(session))
     } catch {
       // A record that can't be decoded is as good as none: an id that does not resolve.
+      this.undecodable = this.key
       this.forget()
     }
     if (this.status === 'none') Object.freeze(session)
     return session
+  }
+
+  /** Whether the record holds data that the serializer made. */
+  isDecodable(): boolean {
+    this.#session ??= this.#buildSession()
+    return this.undecodable === undefined
   }
 
   /** The session's data as text; the empty text for none. @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE */

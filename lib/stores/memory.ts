@@ -220,7 +220,9 @@ class Tier {
   }
 
   *entries(): Generator<[key: string, packed: string], void> {
-    for (const shard of this.#shards) yield * shard
+    for (const shard of this.#shards) {
+      if (shard.size > 0) yield * shard
+    }
   }
 
   clear(): void {
