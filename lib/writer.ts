@@ -42,7 +42,7 @@ export class Writer {
       for (;;) {
         if (tries > 0) {
           leave ??= yield* this.#turns.enter(work.key, operation)
-          if (tries > 1) yield* operation.pause(tries)
+          if (tries > 1 && theirs !== undefined) yield* operation.pause(tries)
           const found = yield* operation.get(work.key)
           if (found !== undefined && attempt !== undefined && includesWrite(found.version, attempt.record.version)) break
           if (found !== undefined && work.record === undefined && !work.adopted) {

@@ -261,6 +261,8 @@ t.test('the cookie\'s Max-Age is the record\'s remaining life', async (t) => {
   t.equal(maxAgeOf(await scene.visit()), undefined, 'a touch can\'t move it any more')
   t.equal(maxAgeOf(await scene.visit((session) => { session.n = 1 })), 900, 'after a write')
   t.equal(maxAgeOf(await scene.visit((session) => { session.touch() })), 900, 'after touch()')
+  scene.clock.advance(1)
+  t.equal(maxAgeOf(await scene.visit((session) => { session.touch() })), 900, 'rounded up: a cookie does not end before its session')
 })
 
 t.test('P5: no touch goes past the absolute deadline', async (t) => {
