@@ -140,7 +140,8 @@ export function cookieAttributes(name: string | false, base: object, over: objec
   check(prefix === undefined || prefix === '__Host-' || prefix === '__Secure-', 'sessionCookie', 'spelt __Host- or __Secure- to the letter')
   const wantsSecure = prefix ?? (sameSite === 'none' ? 'sameSite \'none\'' : partitioned === true ? 'partitioned' : undefined)
   check(secure === true || wantsSecure === undefined, 'cookie.secure', `true with ${wantsSecure}`)
-  check(prefix !== '__Host-' || (path === '/' && domain === undefined), 'cookie.path', '\'/\', and cookie.domain left out, with __Host-')
+  check(prefix !== '__Host-' || path === '/', 'cookie.path', '\'/\' with __Host-')
+  check(prefix !== '__Host-' || domain === undefined, 'cookie.domain', 'left out with __Host-')
   return Object.freeze(attributes as CookieAttributes)
 }
 

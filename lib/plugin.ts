@@ -15,11 +15,11 @@ import type { SessionOptions } from '../types/options.ts'
 type Worked = FastifyRequest & { [workKey: symbol]: UnitOfWork | null }
 
 async function register(fastify: FastifyInstance, options: SessionOptions): Promise<void> {
+  await loadCookieFunctions()
   const config = configure(options)
   const { clock, sessionName, store } = config
   if (fastify.hasRequestDecorator(sessionName)) throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
   claimNames(fastify, config)
-  await loadCookieFunctions()
 
   const manager = new SessionManager(config)
   const transports = new Transports(config)
@@ -34,7 +34,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
 
   fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
     if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()
-    const work = manager.resolve(transports.read(request.raw.headers))
+    const work = manager.resolve(transports.read(request.raw.headers, request.log))
     if (isPromise(work)) return work.then((resolved) => { begin(request, resolved) })
     begin(request, work)
     done()

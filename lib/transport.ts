@@ -1,5 +1,5 @@
 import { fastifyCookie } from '@fastify/cookie'
-import type { FastifyReply } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
 import { keepPrivate, vary } from './caches.ts'
@@ -39,10 +39,13 @@ export class Transports {
   readonly #cookiePairs: RegExp | undefined
   /** Those that decide which session a request gets. */
   readonly #requestHeaders: readonly string[]
-  #warned = false
+  readonly #inProduction: boolean
+  readonly #warned: Set<string>
 
   constructor(config: TransportConfig) {
     this.#config = config
+    this.#inProduction = process.env['NODE_ENV'] === 'production'
+    this.#warned = new Set()
     this.#requestHeaders = [config.sessionCookie === false ? [] : 'Cookie', config.sessionHeader === false ? [] : config.sessionHeader].flat()
     if (config.sessionHeader !== false) this.#headerKey = config.sessionHeader.toLowerCase()
     if (config.sessionCookie !== false) {
@@ -51,9 +54,9 @@ export class Transports {
   }
 
   /** The header, if present, decides, well-formed or not. Two header lines reach us joined by a comma, which no id has. */
-  read(headers: IncomingHttpHeaders): Carried {
+  read(headers: IncomingHttpHeaders, log: FastifyBaseLogger): Carried {
     const header = this.#headerKey === undefined ? undefined : headers[this.#headerKey] as string | undefined
-    const cookie = this.#readCookie(headers.cookie)
+    const cookie = this.#readCookie(headers.cookie, log)
     const candidate = header ?? cookie
     return {
       id: candidate !== undefined && isWellFormed(candidate) ? candidate : undefined,
@@ -63,12 +66,16 @@ export class Transports {
     }
   }
 
-  #readCookie(cookies: string | undefined): string | undefined {
+  #readCookie(cookies: string | undefined, log: FastifyBaseLogger): string | undefined {
     const name = this.#config.sessionCookie
     if (name === false || this.#cookiePairs === undefined || cookies === undefined || !cookies.includes(name)) return undefined
     const found = cookies.match(this.#cookiePairs)?.length ?? 0
     // Of two cookies, a sibling host or another path may have set one: neither is believed (RFC 6265bis, 4.2.2).
-    if (found > 1) return ''
+    if (found > 1) {
+      this.#warnOnce(log, `A request brought more than one ${name} cookie, and none was used. ` +
+        'Another application may set it for this host or path: give sessionCookie a name of its own, at best with __Host-.')
+      return ''
+    }
     return found === 0 ? undefined : fastifyCookie.parse(cookies, { decode: String })[name]
   }
 
@@ -102,8 +109,13 @@ export class Transports {
     const { secure, persistent, ...others } = attributes
     const https = reply.request.protocol === 'https'
     if (secure === true && !https) {
-      this.#warnOnce(reply)
+      this.#warnOnce(reply.log, 'The session cookie was not sent: it is secure, and the request came over http. ' +
+        'Behind a TLS proxy set the Fastify option trustProxy; without TLS set cookie.secure to \'auto\'.')
       return false
+    }
+    if (!https && this.#inProduction) {
+      this.#warnOnce(reply.log, 'In production, the session cookie went out without Secure, over http. ' +
+        'Behind a TLS proxy set the Fastify option trustProxy.')
     }
     const cookie = fastifyCookie.serialize(name, value, {
       ...others,
@@ -117,11 +129,10 @@ export class Transports {
     return true
   }
 
-  #warnOnce(reply: FastifyReply): void {
-    if (this.#warned) return
-    this.#warned = true
-    reply.log.warn('The session cookie was not sent: it is secure, and the request came over http. ' +
-      'Behind a TLS proxy set the Fastify option trustProxy; without TLS set cookie.secure to \'auto\'.')
+  #warnOnce(log: FastifyBaseLogger, message: string): void {
+    if (this.#warned.has(message)) return
+    this.#warned.add(message)
+    log.warn(message)
   }
 }
 

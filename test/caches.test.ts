@@ -1,0 +1,206 @@
+import { Readable } from 'node:stream'
+
+import t from 'tap'
+
+import { begin, serve, setCookies } from './helpers/serve.ts'
+
+const cacheControls: ReadonlyArray<[given: string | undefined, expected: string]> = [
+  [undefined, 'private'],
+  ['public', 'private'],
+  ['public, max-age=60', 'max-age=60, private'],
+  ['Public, S-MaxAge=60, max-age=60', 'max-age=60, private'],
+  ['s-maxage=60', 'private'],
+  ['s-maxage="60", must-revalidate', 'must-revalidate, private'],
+  ['no-store', 'no-store'],
+  ['public, no-store', 'no-store'],
+  ['private, max-age=5', 'private, max-age=5'],
+  ['PRIVATE', 'PRIVATE'],
+  ['no-cache', 'no-cache, private'],
+  // For these fields alone: it does not make the reply private.
+  ['private="set-cookie", max-age=60', 'private="set-cookie", max-age=60, private']
+]
+
+for (const url of ['/write', '/destroy'] as const) {
+  t.test(`S31: a reply that ${url === '/write' ? 'sends' : 'clears'} an id is kept out of shared caches`, async (t) => {
+    for (const [given, expected] of cacheControls) {
+      const { app } = await serve(t)
+      app.addHook('onRequest', async (_request, reply) => { if (given !== undefined) reply.header('cache-control', given) })
+      app.get('/destroy', async ({ session }) => { await session.destroy() })
+      app.get('/write', async ({ session }) => { session.a = 'new' })
+      const reply = await app.inject({ url, cookies: { session_id: await begin(app) } })
+      t.equal(setCookies(reply).length, 1)
+      t.equal(reply.headers['cache-control'], expected, `${given}`)
+    }
+  })
+}
+
+t.test('S31: a quoted value is one value, with its commas', async (t) => {
+  const { app } = await serve(t)
+  app.get('/write', async ({ session }, reply) => {
+    session.a = 'x'
+    reply.header('cache-control', 'no-cache="set-cookie, x-session-id", public')
+  })
+  t.equal((await app.inject('/write')).headers['cache-control'], 'no-cache="set-cookie, x-session-id", private')
+})
+
+t.test('S31: the header alone makes a reply private too', async (t) => {
+  const { app } = await serve(t)
+  app.get('/public', async ({ session }, reply) => {
+    reply.header('cache-control', 'public, max-age=60')
+    return { ...session }
+  })
+  const id = await begin(app)
+  const reply = await app.inject({ url: '/public', headers: { 'x-session-id': id } })
+  t.same(setCookies(reply), [])
+  t.equal(reply.headers['x-session-id'], id)
+  t.equal(reply.headers['cache-control'], 'max-age=60, private')
+})
+
+t.test('a reply that looked and sent nothing stays cacheable as the app said, by Vary', async (t) => {
+  const { app } = await serve(t)
+  app.get('/public', async ({ session }, reply) => {
+    reply.header('cache-control', 'public, max-age=60')
+    return { ...session }
+  })
+  const reply = await app.inject({ url: '/public', cookies: { session_id: await begin(app) } })
+  t.same(reply.headers['cache-control'], 'public, max-age=60')
+  t.equal(reply.headers['vary'], 'Cookie, X-Session-ID')
+})
+
+t.test('a reply that neither looked nor sent has neither header', async (t) => {
+  const { app } = await serve(t)
+  app.get('/nothing', { config: { session: false } }, async () => 'nothing')
+  app.get('/public', async (_request, reply) => { reply.header('cache-control', 'public').header('vary', 'Accept') })
+  const cookies = { session_id: await begin(app) }
+  for (const [url, given] of [['/look-away', cookies], ['/nothing', cookies], ['/nothing', {}]] as const) {
+    const reply = await app.inject({ url, cookies: given })
+    t.equal(reply.statusCode, 200)
+    t.same([reply.headers['cache-control'], reply.headers['vary']], [undefined, undefined], url)
+  }
+  const reply = await app.inject({ url: '/public', cookies })
+  t.same([reply.headers['cache-control'], reply.headers['vary']], ['public', 'Accept'])
+})
+
+const varies: ReadonlyArray<[given: string | string[] | undefined, expected: string]> = [
+  [undefined, 'Cookie, X-Session-ID'],
+  ['Accept', 'Accept, Cookie, X-Session-ID'],
+  ['Accept, Origin', 'Accept, Origin, Cookie, X-Session-ID'],
+  [['Accept', 'Origin'], 'Accept, Origin, Cookie, X-Session-ID'],
+  ['cookie', 'cookie, X-Session-ID'],
+  ['COOKIE,x-session-id', 'COOKIE,x-session-id'],
+  ['*', '*'],
+  ['Accept, *', 'Accept, *']
+]
+
+t.test('S32: what Vary holds is kept', async (t) => {
+  for (const [given, expected] of varies) {
+    const { app } = await serve(t)
+    app.get('/vary', async ({ session }, reply) => {
+      if (given !== undefined) reply.header('vary', given)
+      return { ...session }
+    })
+    for (const cookies of [{ session_id: await begin(app) }, {}] as const) {
+      const reply = await app.inject({ url: '/vary', cookies })
+      t.equal([reply.headers['vary']].flat().join(', '), expected, `${given}`)
+    }
+  }
+})
+
+t.test('S32: every way of looking at the session adds to Vary, when no id is sent too', async (t) => {
+  const { app } = await serve(t)
+  const looks: Record<string, (session: any) => unknown> = {
+    'a key': (session) => session.a,
+    'a missing key': (session) => session.nothing,
+    in: (session) => 'a' in session,
+    keys: (session) => Object.keys(session),
+    spread: (session) => ({ ...session }),
+    JSON: (session) => JSON.stringify(session),
+    get: (session) => session.get('a'),
+    data: (session) => session.data(),
+    id: (session) => session.id,
+    isNew: (session) => session.isNew,
+    truthiness: (session) => session ? 1 : 0
+  }
+  for (const [name, look] of Object.entries(looks)) {
+    app.get(`/${name.replace(' ', '-')}`, async (request) => {
+      look(request.session)
+      return 'looked'
+    })
+  }
+  const cookies = { session_id: await begin(app) }
+  for (const name of Object.keys(looks)) {
+    const reply = await app.inject({ url: `/${name.replace(' ', '-')}`, cookies })
+    t.equal(reply.body, 'looked')
+    t.same(setCookies(reply), [], name)
+    t.equal(reply.headers['vary'], 'Cookie, X-Session-ID', name)
+  }
+})
+
+t.test('Vary names the transports that there are', async (t) => {
+  for (const [options, expected] of [
+    [{ sessionHeader: false }, 'Cookie'],
+    [{ sessionCookie: false }, 'X-Session-ID'],
+    [{ sessionHeader: 'X-Shop' }, 'Cookie, X-Shop']
+  ] as const) {
+    const { app } = await serve(t, options)
+    t.equal((await app.inject('/read')).headers['vary'], expected)
+  }
+})
+
+t.test('S31, S32: on every kind of reply', async (t) => {
+  const { app } = await serve(t)
+  app.addHook('onRequest', async ({ session }, reply) => {
+    session.a = 'new'
+    reply.header('cache-control', 'public, max-age=60').header('vary', 'Accept')
+  })
+  app.get('/success', async () => 'ok')
+  app.get('/redirect', async (_request, reply) => reply.redirect('/success'))
+  app.get('/not-modified', async (_request, reply) => reply.code(304).send())
+  app.get('/empty', async (_request, reply) => reply.code(204).send())
+  app.get('/error', async () => { throw new Error('failed') })
+  app.get('/stream', async (_request, reply) => reply.send(Readable.from(['a', 'b'])))
+  for (const [url, statusCode] of [['/success', 200], ['/redirect', 302], ['/not-modified', 304], ['/empty', 204], ['/error', 500], ['/stream', 200], ['/nowhere', 404]] as const) {
+    const reply = await app.inject(url)
+    t.equal(reply.statusCode, statusCode)
+    t.equal(setCookies(reply).length, 1, url)
+    t.equal(reply.headers['cache-control'], 'max-age=60, private', url)
+    t.equal(reply.headers['vary'], 'Accept, Cookie, X-Session-ID', url)
+  }
+})
+
+t.test('a web Response carries its own headers and ours', async (t) => {
+  const { app } = await serve(t)
+  app.get('/response', async ({ session }, reply) => {
+    session.a = 'x'
+    reply.header('x-of-the-reply', 'kept')
+    const headers = new Headers({ 'cache-control': 'public, max-age=60', vary: 'Accept', 'content-type': 'text/html', 'x-own': 'yes', etag: '"1"' })
+    headers.append('set-cookie', 'theme=dark; Path=/')
+    headers.append('set-cookie', 'lang=en')
+    return reply.send(new Response('<p>body</p>', { status: 201, headers }))
+  })
+  app.get('/response-empty', async ({ session }) => {
+    session.a = 'x'
+    return new Response(null, { status: 204, headers: { vary: '*' } })
+  })
+  const reply = await app.inject('/response')
+  t.equal(reply.statusCode, 201)
+  t.equal(reply.body, '<p>body</p>')
+  t.match(reply.headers, { 'content-type': 'text/html', 'x-own': 'yes', 'x-of-the-reply': 'kept', etag: '"1"', 'cache-control': 'max-age=60, private', vary: 'Accept, Cookie, X-Session-ID' })
+  t.equal(reply.headers['content-type'], 'text/html')
+  t.same(setCookies(reply).map((line) => line.split('=')[0]), ['theme', 'lang', 'session_id'])
+  t.equal(reply.headers['x-session-id'], reply.cookies.at(-1)?.value)
+  const empty = await app.inject('/response-empty')
+  t.equal(empty.statusCode, 204)
+  t.equal(empty.headers['vary'], '*')
+  t.equal(empty.headers['cache-control'], 'private')
+  t.equal(setCookies(empty).length, 1)
+})
+
+t.test('a web Response to a request that sends nothing stays as it is', async (t) => {
+  const { app } = await serve(t)
+  app.get('/response', async () => new Response('body', { status: 203, headers: { vary: 'Accept', 'cache-control': 'public', 'set-cookie': 'theme=dark' } }))
+  const reply = await app.inject({ url: '/response', cookies: { session_id: await begin(app) } })
+  t.equal(reply.statusCode, 203)
+  t.equal(reply.body, 'body')
+  t.same([reply.headers['vary'], reply.headers['cache-control'], setCookies(reply)], ['Accept', 'public', ['theme=dark']])
+})

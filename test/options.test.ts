@@ -1,0 +1,197 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+
+import Fastify from 'fastify'
+import t from 'tap'
+
+import './helpers/data.ts'
+import sessionPlugin, { MemoryStore, SessionError, type SessionOptions } from '../lib/index.ts'
+import { TestClock } from '../lib/testing/index.ts'
+
+/** What registration throws. */
+async function refusal(options: unknown): Promise<SessionError> {
+  const app = Fastify()
+  try {
+    await app.register(sessionPlugin, options as SessionOptions)
+    await app.ready()
+  } catch (error) {
+    return error as SessionError
+  } finally {
+    await app.close()
+  }
+  throw new Error('registration accepts the options')
+}
+
+function withoutVerb(verb: string): object {
+  const names = ['get', 'create', 'update', 'touch', 'delete'].filter((name) => name !== verb)
+  return Object.fromEntries(names.map((name) => [name, () => undefined]))
+}
+
+let count = 0
+
+/** Option by option: what is refused, what the message must say. */
+const refused: ReadonlyArray<[option: string, cure: RegExp, ...values: unknown[]]> = [
+  ['sessionName', /name/, '', 'two words', '1st', 'a-b', 7, null],
+  ['sessionHeader', /name.*false/, '', 'X Session', 'X:Y', 'é', 'X\r\nY', true, null, 7, 'Cookie', 'set-cookie'],
+  ['sessionCookie', /name.*false/, '', 'a b', 'a=b', 'a;b', 'a,b', 'a"b', 'é', 'a\tb', '(a)', true, null, 7],
+  ['maxAge', /integer.*34560000/, 0, -1, 1.5, 34_560_001, NaN, Infinity, '3600', null, false, true],
+  ['absoluteTimeout', /positive.*false/, 0, -1, NaN, Infinity, '30', null, true],
+  ['touchAfter', /less than maxAge/, -1, 3600, 3601, NaN, Infinity, '60', null, false],
+  ['cookie', /object/, null, 'path=/', 7, true],
+  ['store', /get, create, update, touch, delete/, null, 7, {}, Map, ...['get', 'create', 'update', 'touch', 'delete'].map(withoutVerb)],
+  ['storeTimeout', /positive/, 0, -1, NaN, Infinity, '2', null, false, 2_147_484],
+  ['generateId', /function/, 'uuid', null, {}, false],
+  ['saveUninitialized', /true or false/, 0, 1, 'false', null],
+  ['mirror', /true or false/, 0, 1, 'false', null],
+  ['adoptUnknownIds', /false.*function/, true, 'yes', null, {}, /x/],
+  ['serializer', /stringify.*parse/, null, 'json', {}, { stringify: JSON.stringify }, { parse: JSON.parse },
+    { stringify: (data: object) => Buffer.from(JSON.stringify(data)), parse: JSON.parse },
+    { stringify: (data: object) => `${JSON.stringify(data)}${' '.repeat(count += 1)}`, parse: JSON.parse },
+    { stringify: JSON.stringify, parse: () => ({}) },
+    { stringify: JSON.stringify, parse() { throw new Error('never') } }],
+  ['maxBytes', /positive integer/, 0, -1, 1.5, NaN, Infinity, '65536', null],
+  ['clock', /now.*setTimeout/, null, Date, {}, 7],
+  ['nonsense', /no such option/, true, undefined],
+  ['cookieName', /no such option/, 'sid'],
+  ['rolling', /no such option/, true]
+]
+
+for (const [option, cure, ...values] of refused) {
+  t.test(`a wrong ${option} is refused at registration, with the cure`, async (t) => {
+    for (const value of values) {
+      const error = await refusal({ [option]: value })
+      t.ok(error instanceof SessionError, `${JSON.stringify(value)}: ${error.message}`)
+      t.equal(error.code, 'HOLDFAST_OPTION_INVALID')
+      t.match(error.message, new RegExp(`\\b${option}\\b`))
+      t.match(error.message, cure)
+    }
+  })
+}
+
+const attributes: ReadonlyArray<[attribute: string, cure: RegExp, ...values: unknown[]]> = [
+  ['domain', /host/, '', 'a;b', 'a b', 'a\nb', 'exämple.com', 7, null, true],
+  ['path', /begins with \//, '', 'shop', '/a;b', '/a\u0000b', '/a\u007fb', '/é', 7, null],
+  ['httpOnly', /true or false/, 1, 'true', null],
+  ['sameSite', /'strict', 'lax' or 'none'/, 'Lax', 'always', '', true, false, null],
+  ['secure', /'auto'/, 1, 'true', null],
+  ['partitioned', /true or false/, 1, 'yes', null],
+  ['priority', /'low', 'medium' or 'high'/, 'High', 'urgent', 1, null],
+  ['persistent', /true or false/, 1, 'no', null],
+  ['maxAge', /maxAge/, 60],
+  ['expires', /maxAge/, new Date()],
+  ['signed', /attributes are/, true],
+  ['nonsense', /attributes are/, 1]
+]
+
+for (const [attribute, cure, ...values] of attributes) {
+  t.test(`S29: a wrong cookie.${attribute} is refused, with the cure`, async (t) => {
+    for (const value of values) {
+      const error = await refusal({ cookie: { [attribute]: value } })
+      t.equal(error.code, 'HOLDFAST_OPTION_INVALID', `${String(value)}: ${error.message}`)
+      t.match(error.message, `cookie.${attribute}`)
+      t.match(error.message, cure)
+    }
+  })
+}
+
+const combinations: ReadonlyArray<[name: string, options: SessionOptions, message: RegExp]> = [
+  ['no transport', { sessionHeader: false, sessionCookie: false }, /sessionHeader.*sessionCookie/],
+  ['SameSite=None with secure auto', { cookie: { sameSite: 'none' } }, /cookie\.secure.*true/],
+  ['SameSite=None without secure', { cookie: { sameSite: 'none', secure: false } }, /cookie\.secure.*true/],
+  ['Partitioned with secure auto', { cookie: { partitioned: true } }, /cookie\.secure.*true/],
+  ['Partitioned without secure', { cookie: { partitioned: true, secure: false } }, /cookie\.secure.*true/],
+  ['__Secure- with secure auto', { sessionCookie: '__Secure-id' }, /cookie\.secure.*true/],
+  ['__Secure- without secure', { sessionCookie: '__Secure-id', cookie: { secure: false } }, /cookie\.secure.*true/],
+  ['__Host- with secure auto', { sessionCookie: '__Host-id' }, /cookie\.secure.*true/],
+  ['__Host- with a path', { sessionCookie: '__Host-id', cookie: { secure: true, path: '/shop' } }, /cookie\.path.*__Host-/],
+  ['__Host- with a domain', { sessionCookie: '__Host-id', cookie: { secure: true, domain: 'example.com' } }, /cookie\.domain.*__Host-/],
+  ['a look-alike of __Host-', { sessionCookie: '__host-id', cookie: { secure: true } }, /sessionCookie.*__Host-/],
+  ['a look-alike of __Secure-', { sessionCookie: '__SECURE-id', cookie: { secure: true } }, /sessionCookie.*__Secure-/],
+  ['a touch that a short life does not see', { maxAge: 60, touchAfter: 60 }, /touchAfter.*maxAge/]
+]
+
+for (const [name, options, message] of combinations) {
+  t.test(`S29: ${name} is refused`, async (t) => {
+    const error = await refusal(options)
+    t.equal(error.code, 'HOLDFAST_OPTION_INVALID')
+    t.match(error.message, message)
+  })
+}
+
+const accepted: ReadonlyArray<SessionOptions & { prefix?: string, logLevel?: string, logSerializers?: object }> = [
+  {},
+  { sessionCookie: '__Host-id', cookie: { secure: true } },
+  { sessionCookie: '__Secure-id', cookie: { secure: true, path: '/shop', domain: 'example.com' } },
+  { cookie: { secure: true, sameSite: 'none', partitioned: true, priority: 'low' } },
+  { maxAge: 1 }, { maxAge: 34_560_000 }, { maxAge: 1, touchAfter: 0.5 }, { touchAfter: 0 },
+  { absoluteTimeout: false }, { absoluteTimeout: 0.5 },
+  { sessionHeader: false }, { sessionCookie: false },
+  { storeTimeout: 0.001 }, { maxBytes: 1 }, { sessionName: '$visit_2' }, { adoptUnknownIds: false },
+  { prefix: '/shop' }, { logLevel: 'warn' }, { logSerializers: {} },
+  { maxAge: undefined, cookie: undefined, store: undefined } as unknown as SessionOptions
+]
+
+t.test('what is right is accepted, and so are Fastify\'s own options', async (t) => {
+  for (const options of accepted) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin, options as SessionOptions)
+    app.get('/', async (request) => 'a' in (request[(options.sessionName ?? 'session') as 'session']))
+    const reply = await app.inject('/')
+    t.equal(reply.statusCode, 200, JSON.stringify(options))
+  }
+})
+
+t.test('a frozen object of options is accepted and none is changed, not even its cookie', async (t) => {
+  const options: SessionOptions = { clock: new TestClock(), store: new MemoryStore(), maxAge: 60, cookie: { sameSite: 'strict' } }
+  const before = { ...options, cookie: { ...options.cookie } }
+  for (const given of [options, Object.freeze({ ...options, cookie: Object.freeze({ ...options.cookie }) })]) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin, given)
+    app.get('/', async ({ session }) => {
+      session.options({ path: '/elsewhere' })
+      session.a = 'x'
+    })
+    t.match((await app.inject('/')).headers['set-cookie'], /Max-Age=60; Path=\/elsewhere; HttpOnly; SameSite=Strict/)
+    t.strictSame(given, before)
+  }
+})
+
+t.test('what the caller changes afterwards changes nothing', async (t) => {
+  const cookie: NonNullable<SessionOptions['cookie']> = { sameSite: 'strict' }
+  const options: SessionOptions = { maxAge: 60, cookie }
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(sessionPlugin, options)
+  app.get('/', async ({ session }) => { session.a = 'x' })
+  cookie.sameSite = 'lax'
+  options.maxAge = 7
+  t.match((await app.inject('/')).headers['set-cookie'], /Max-Age=60; .*SameSite=Strict/)
+})
+
+t.test('touchAfter is a minute, or a tenth of maxAge if that is less', async (t) => {
+  for (const [maxAge, due] of [[3600, 60], [600, 60], [100, 10]] as const) {
+    const clock = new TestClock()
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin, { clock, maxAge })
+    app.get('/', async ({ session }) => { session.a = 'x' })
+    const cookies = { session_id: (await app.inject('/')).cookies[0]?.value as string }
+    clock.advance(due * 1000 - 1)
+    t.equal((await app.inject({ url: '/', cookies })).headers['set-cookie'], undefined)
+    clock.advance(1)
+    t.ok((await app.inject({ url: '/', cookies })).headers['set-cookie'])
+  }
+})
+
+t.test('a domain is accepted by the first registration of a process', async (t) => {
+  const program = `
+    import Fastify from 'fastify'
+    import plugin from ${JSON.stringify(new URL('../lib/index.js', import.meta.url).href)}
+    const app = Fastify()
+    app.register(plugin, { cookie: { domain: 'example.com' } })
+    console.log(await app.ready().then(() => 'accepted', ({ message }) => message))`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], { timeout: 20_000 })
+  t.equal(stdout, 'accepted\n')
+})
