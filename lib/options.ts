@@ -128,7 +128,7 @@ export function cookieAttributes(name: string | false, base: object, over: objec
   }
   const { path, domain, httpOnly, sameSite, secure, partitioned, priority, persistent } = attributes as CookieAttributes
   check(typeof path === 'string' && /^\/[\x20-\x3a\x3c-\x7e]*$/.test(path), 'cookie.path', 'a path that begins with / and has no ; or control character')
-  check(domain === undefined || (typeof domain === 'string' && isSerializable({ domain })), 'cookie.domain', 'the name of a host')
+  check(domain === undefined || (typeof domain === 'string' && domain !== '' && isSerializable({ domain })), 'cookie.domain', 'the name of a host')
   check(typeof httpOnly === 'boolean', 'cookie.httpOnly', 'true or false')
   check(['strict', 'lax', 'none'].includes(sameSite as string), 'cookie.sameSite', '\'strict\', \'lax\' or \'none\'')
   check(secure === 'auto' || typeof secure === 'boolean', 'cookie.secure', 'true, false or \'auto\'')

@@ -52,7 +52,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     const fail = (error: unknown): unknown => failReply(reply, payload, error, config)
     let outcome
     try {
-      outcome = manager.commit(work, mayBegin(request), request.log)
+      outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
       if (isPromise(outcome)) return outcome.then(tell, fail)
     } catch (error) {
       return done(null, fail(error))
@@ -77,13 +77,17 @@ function claimNames(fastify: FastifyInstance & { [claimed]?: readonly string[] }
 }
 
 /** Scanners and preflights would fill the store with sessions that nobody comes back to (CORS preflight: Fetch, 3.3.2). */
-function mayBegin(request: FastifyRequest): boolean {
-  return !request.is404 && !(request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined)
+function mayBegin(request: FastifyRequest, status: number): boolean {
+  return !request.is404 && status !== 404 && !(request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined)
 }
 
 /** As Fastify tells one: it need not be Node's own. */
 function isResponse(payload: unknown): payload is Response {
   return Object.prototype.toString.call(payload) === '[object Response]'
+}
+
+function statusOf(reply: FastifyReply, payload: unknown): number {
+  return isResponse(payload) ? payload.status : reply.statusCode
 }
 
 /** A web Response brings its own headers, which Fastify lays over those of the reply: they go there first, so that ours are not lost. */
@@ -99,8 +103,7 @@ function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
  * that is an error already stays as it is.
  */
 function failReply(reply: FastifyReply, payload: unknown, error: unknown, config: Config): unknown {
-  const status = isResponse(payload) ? payload.status : reply.statusCode
-  if (status >= 400) {
+  if (statusOf(reply, payload) >= 400) {
     reply.log.error({ err: error }, 'the session could not be committed')
     return payload
   }

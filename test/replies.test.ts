@@ -309,7 +309,7 @@ t.test('a client that goes away does no harm, and what the handler wrote is stor
   let goOn!: () => void
   const reached = new Promise<void>((resolve) => { arrived = resolve })
   const released = new Promise<void>((resolve) => { goOn = resolve })
-  const over = new Promise<void>((resolve) => { app.addHook('onRequestAbort', async () => { resolve() }) })
+  const over = new Promise<void>((resolve) => { app.addHook('onRequestAbort', async (_request) => { resolve() }) })
   app.get('/slow', async ({ session }) => {
     session.a = 'written'
     arrived()
