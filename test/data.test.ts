@@ -370,7 +370,7 @@ t.test('S25: requests share no object, nor does a request with what it stored', 
   t.not(held[0], held[1])
 })
 
-t.test('S38: inspecting the session shows neither id nor data', async (t) => {
+t.test('P10, S38: inspecting the session shows neither id nor data', async (t) => {
   const { app, visit } = await world(t)
   await visit(async (session) => {
     session.user = 'a secret user'

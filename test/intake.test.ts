@@ -6,7 +6,7 @@ import { begin, serve, setCookies, stored } from './helpers/serve.ts'
 
 const unknownId = 'unknown-to-the-store-0001'
 
-t.test('S2: an unknown id and a write give a new id, and no record under the one supplied', async (t) => {
+t.test('P7, S2: an unknown id and a write give a new id, and no record under the one supplied', async (t) => {
   const { app } = await serve(t)
   for (const headers of [{ 'x-session-id': unknownId }, { cookie: `session_id=${unknownId}` }]) {
     const { cookie } = carriedBy(await app.inject({ url: '/write/x', headers }))
@@ -22,7 +22,7 @@ const malformed: readonly string[] = [
   '__proto__', 'constructor', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaa.signature', 'aaaaaaaaaaaaaaaaaaaaaa aaaaaaaaaa', 'aaaaaaaaaaaaaaaaaaaaaaaa%61', 'aaaaaaaaaaaaaaaaaaaaaaaaaa=', 's:aaaaaaaaaaaaaaaaaaaaaaaaaa'
 ]
 
-t.test('S4: what has not the form of an id reaches no store, and is neither echoed nor logged', async (t) => {
+t.test('P7, S4: what has not the form of an id reaches no store, and is neither echoed nor logged', async (t) => {
   const { app, store, log } = await serve(t)
   for (const id of malformed) {
     for (const headers of [{ 'x-session-id': id }, { cookie: `session_id=${id}` }]) {

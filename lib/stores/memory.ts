@@ -214,12 +214,12 @@ class Tier {
     for (;;) {
       this.#turn = (this.#turn + 1) % this.#shards.length
       const shard = this.#shards[this.#turn]
-      // Asked first, since most are empty where the tier is sparse, and an iterator costs more.
       if (shard.size > 0) return shard.entries().next().value
     }
   }
 
   *entries(): Generator<[key: string, packed: string], void> {
+    if (this.size === 0) return
     for (const shard of this.#shards) {
       if (shard.size > 0) yield * shard
     }

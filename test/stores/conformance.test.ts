@@ -1,18 +1,22 @@
 import t from 'tap'
 
-import { systemClock } from '../../lib/clock.ts'
-import { MemoryStore, type SessionRecord, type SessionStore } from '../../lib/index.ts'
+import { MemoryStore, type Clock, type MemoryStoreOptions, type SessionRecord, type SessionStore } from '../../lib/index.ts'
 import { storeConformance, TestClock } from '../../lib/testing/index.ts'
 import { nextTurn, slow } from '../helpers/stores.ts'
 
+/** Swept once a day: the tests let months go by. */
+function daily(clock: Clock): MemoryStoreOptions {
+  return { clock, sweepInterval: 24 * 60 * 60 }
+}
+
 t.test('MemoryStore', async (t) => {
   const clock = new TestClock()
-  storeConformance({ test: (name, fn) => t.test(name, fn), clock, createStore: () => new MemoryStore({ clock }) })
+  storeConformance({ test: (name, fn) => t.test(name, fn), clock, createStore: () => new MemoryStore(daily(clock)) })
 })
 
 t.test('MemoryStore, answering later', async (t) => {
   const clock = new TestClock()
-  storeConformance({ test: (name, fn) => t.test(name, fn), clock, createStore: async () => slow(new MemoryStore({ clock })) })
+  storeConformance({ test: (name, fn) => t.test(name, fn), clock, createStore: async () => slow(new MemoryStore(daily(clock))) })
 })
 
 t.test('MemoryStore, in real time', async (t) => {
@@ -39,49 +43,49 @@ async function failures(createStore: (clock: TestClock) => SessionStore): Promis
 const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionStore, foundBy: string]> = [
   ['get keeps the record back', (clock) => new class extends MemoryStore {
     override get(): undefined {}
-  }({ clock }), 'a record comes back as it was given'],
+  }(daily(clock)), 'a record comes back as it was given'],
 
-  ['get serves what has expired', () => new MemoryStore({ clock: new TestClock() }), 'a record that has expired is absent to every verb'],
+  ['get serves what has expired', () => new MemoryStore(daily(new TestClock())), 'a record that has expired is absent to every verb'],
 
-  ['a record expires a millisecond late', (clock) => new MemoryStore({ clock: shifted(clock, -1) }), 'a record is live until its instant, and not at it'],
+  ['a record expires a millisecond late', (clock) => new MemoryStore(daily(shifted(clock, -1))), 'a record is live until its instant, and not at it'],
 
-  ['a record expires a millisecond early', (clock) => new MemoryStore({ clock: shifted(clock, 1) }), 'a record is live until its instant, and not at it'],
+  ['a record expires a millisecond early', (clock) => new MemoryStore(daily(shifted(clock, 1))), 'a record is live until its instant, and not at it'],
 
   ['a life is cut to what a timer can hold', (clock) => new class extends MemoryStore {
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key, { ...record, expiresAt: Math.min(record.expiresAt, clock.now() + 2 ** 31 - 1) })
     }
-  }({ clock }), 'a life may last longer than a timer can'],
+  }(daily(clock)), 'a life may last longer than a timer can'],
 
   ['instants are kept in seconds', (clock) => new class extends MemoryStore {
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key, { ...record, createdAt: Math.floor(record.createdAt / 1000) * 1000 })
     }
-  }({ clock }), 'a record comes back as it was given'],
+  }(daily(clock)), 'a record comes back as it was given'],
 
   ['a life\'s own length is lost', (clock) => new class extends MemoryStore {
     override create(key: string, { maxAge: _, ...record }: SessionRecord): boolean {
       return super.create(key, record)
     }
-  }({ clock }), 'a lifetime of its own comes back, is changed and is dropped'],
+  }(daily(clock)), 'a lifetime of its own comes back, is changed and is dropped'],
 
   ['a life\'s own length is never dropped', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
       return super.update(key, { ...super.get(key), ...record }, expectedVersion)
     }
-  }({ clock }), 'a lifetime of its own comes back, is changed and is dropped'],
+  }(daily(clock)), 'a lifetime of its own comes back, is changed and is dropped'],
 
   ['data is trimmed', (clock) => new class extends MemoryStore {
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key, { ...record, data: record.data.trim() })
     }
-  }({ clock }), 'text that is no JSON: comes back to the byte'],
+  }(daily(clock)), 'text that is no JSON: comes back to the byte'],
 
   ['data is kept as ISO 8859-1', (clock) => new class extends MemoryStore {
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key, { ...record, data: Buffer.from(record.data, 'latin1').toString('latin1') })
     }
-  }({ clock }), 'text of all planes: comes back to the byte'],
+  }(daily(clock)), 'text of all planes: comes back to the byte'],
 
   ['keys differ by case no more', (clock) => new class extends MemoryStore {
     override get(key: string): SessionRecord | undefined {
@@ -91,7 +95,7 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key.toLowerCase(), record)
     }
-  }({ clock }), 'keys are independent, whatever they are'],
+  }(daily(clock)), 'keys are independent, whatever they are'],
 
   ['records are the properties of an object', (clock) => new ObjectStore(clock, {}), 'keys are independent, whatever they are'],
 
@@ -102,7 +106,7 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
       super.delete(key)
       return super.create(key, record)
     }
-  }({ clock }), 'create refuses a key that is taken, and leaves its record as it was'],
+  }(daily(clock)), 'create refuses a key that is taken, and leaves its record as it was'],
 
   ['create never frees a key', (clock) => new class extends MemoryStore {
     readonly #taken = new Set<string>()
@@ -110,7 +114,7 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
     override create(key: string, record: SessionRecord): boolean {
       return this.#taken.size < this.#taken.add(key).size && super.create(key, record)
     }
-  }({ clock }), 'a key can be created anew after its record has expired'],
+  }(daily(clock)), 'a key can be created anew after its record has expired'],
 
   ['create reads, then writes', (clock) => racing(clock, 'create'), 'of 20 concurrent creates of a key one wins'],
 
@@ -118,20 +122,20 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
     override update(key: string, record: SessionRecord): boolean {
       return super.update(key, record, super.get(key)?.version ?? '')
     }
-  }({ clock }), 'update at another version is refused and changes nothing'],
+  }(daily(clock)), 'update at another version is refused and changes nothing'],
 
   ['update compares the beginning of the version', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
       const version = super.get(key)?.version ?? ''
       return super.update(key, record, version.startsWith(expectedVersion) ? version : expectedVersion)
     }
-  }({ clock }), 'update at another version is refused and changes nothing'],
+  }(daily(clock)), 'update at another version is refused and changes nothing'],
 
   ['update creates', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
       return super.update(key, record, expectedVersion) || super.create(key, record)
     }
-  }({ clock }), 'no update and no touch brings back what was deleted'],
+  }(daily(clock)), 'no update and no touch brings back what was deleted'],
 
   ['update shortens a life', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
@@ -139,7 +143,7 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
       super.delete(key)
       return super.create(key, record)
     }
-  }({ clock }), 'update never shortens a life, and writes all else'],
+  }(daily(clock)), 'update never shortens a life, and writes all else'],
 
   ['update that would shorten a life writes nothing', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
@@ -147,13 +151,13 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
       if (stored !== undefined && stored.expiresAt > record.expiresAt) return stored.version === expectedVersion
       return super.update(key, record, expectedVersion)
     }
-  }({ clock }), 'update never shortens a life, and writes all else'],
+  }(daily(clock)), 'update never shortens a life, and writes all else'],
 
   ['update does not lengthen a life', (clock) => new class extends MemoryStore {
     override update(key: string, record: SessionRecord, expectedVersion: string): boolean {
       return super.update(key, { ...record, expiresAt: 0 }, expectedVersion)
     }
-  }({ clock }), 'a touch and an update lengthen a life'],
+  }(daily(clock)), 'a touch and an update lengthen a life'],
 
   ['update reads, then writes', (clock) => racing(clock, 'update'), 'of 20 concurrent updates at one version one wins'],
 
@@ -161,39 +165,39 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
     override touch(key: string, expiresAt: number): boolean {
       return super.touch(key, expiresAt) || super.create(key, { data: '', version: 'v', createdAt: clock.now(), expiresAt })
     }
-  }({ clock }), 'no update and no touch brings back what was deleted'],
+  }(daily(clock)), 'no update and no touch brings back what was deleted'],
 
   ['touch does nothing', (clock) => new class extends MemoryStore {
     override touch(key: string): boolean {
       return super.touch(key, 0)
     }
-  }({ clock }), 'touch moves the expiry forward, and nothing else'],
+  }(daily(clock)), 'touch moves the expiry forward, and nothing else'],
 
   ['touch moves the expiry back', (clock) => new class extends MemoryStore {
     override touch(key: string, expiresAt: number): boolean {
       const stored = super.delete(key)
       return stored !== undefined && super.create(key, { ...stored, expiresAt })
     }
-  }({ clock }), 'touch never moves the expiry back'],
+  }(daily(clock)), 'touch never moves the expiry back'],
 
   ['touch is a new version', (clock) => new class extends MemoryStore {
     override touch(key: string, expiresAt: number): boolean {
       const stored = super.get(key)
       return stored !== undefined && super.update(key, { ...stored, version: `${stored.version}+`, expiresAt }, stored.version)
     }
-  }({ clock }), 'touch moves the expiry forward, and nothing else'],
+  }(daily(clock)), 'touch moves the expiry forward, and nothing else'],
 
   ['delete answers nothing', (clock) => new class extends MemoryStore {
     override delete(key: string): undefined {
       super.delete(key)
     }
-  }({ clock }), 'delete answers the record that it removed, once'],
+  }(daily(clock)), 'delete answers the record that it removed, once'],
 
   ['delete removes nothing', (clock) => new class extends MemoryStore {
     override delete(key: string): SessionRecord | undefined {
       return super.get(key)
     }
-  }({ clock }), 'delete answers the record that it removed, once'],
+  }(daily(clock)), 'delete answers the record that it removed, once'],
 
   ['delete answers the record as it was created', (clock) => new class extends MemoryStore {
     readonly #created = new Map<string, SessionRecord>()
@@ -205,7 +209,7 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
     override delete(key: string): SessionRecord | undefined {
       return super.delete(key) && this.#created.get(key)
     }
-  }({ clock }), 'delete answers what was written and touched last'],
+  }(daily(clock)), 'delete answers what was written and touched last'],
 
   ['delete reads, then removes', (clock) => racing(clock, 'delete'), 'of 20 concurrent deletes one gets the record']
 ]
@@ -218,7 +222,7 @@ for (const [fault, createStore, foundBy] of broken) {
 }
 
 t.test('the suite finds nothing wrong with a store that is right', async (t) => {
-  t.same(await failures((clock) => new MemoryStore({ clock })), [])
+  t.same(await failures((clock) => new MemoryStore(daily(clock))), [])
 })
 
 t.test('what a store cannot do is named, and then not asked of it', async (t) => {
@@ -233,7 +237,7 @@ t.test('a tolerance admits instants that are off by no more', async (t) => {
     override create(key: string, record: SessionRecord): boolean {
       return super.create(key, { ...record, expiresAt: record.expiresAt + by })
     }
-  }({ clock })
+  }(daily(clock))
   for (const [by, passes] of [[5, true], [6, false]] as const) {
     let test: (() => Promise<void>) | undefined
     storeConformance({
@@ -244,13 +248,13 @@ t.test('a tolerance admits instants that are off by no more', async (t) => {
   }
 })
 
-function shifted(clock: TestClock, by: number): { now: () => number, setTimeout: TestClock['setTimeout'] } {
-  return { now: () => clock.now() + by, setTimeout: systemClock.setTimeout }
+function shifted(clock: TestClock, by: number): Clock {
+  return { now: () => clock.now() + by, setTimeout: (callback, milliseconds) => clock.setTimeout(callback, milliseconds) }
 }
 
 /** A store one of whose verbs takes two steps. */
 function racing(clock: TestClock, verb: 'create' | 'update' | 'delete'): SessionStore {
-  const store = new MemoryStore({ clock })
+  const store = new MemoryStore(daily(clock))
   return {
     get: (key) => store.get(key),
     touch: (key, expiresAt) => store.touch(key, expiresAt),
