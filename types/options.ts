@@ -40,7 +40,8 @@ export interface SessionOptions {
   /** Whether a new session that nothing was written to is stored and its id sent. A 404 and a CORS preflight never begin one. Default: true. */
   saveUninitialized?: boolean
   /**
-   * Answers on both transports every time, as if each request spoke both; this touches on every request.
+   * Answers on both transports every time, as if each request spoke both, but never over another session's cookie;
+   * this touches on every request.
    * It shows the id of a cookie session to every script on the page. Default: false.
    */
   mirror?: boolean
