@@ -98,7 +98,7 @@ export class MemoryStore implements SessionStore {
   delete(key: string): SessionRecord | undefined {
     const found = this.#find(key)
     if (found === undefined) return undefined
-    this.#remove(found.tier, key)
+    this.#remove(found)
     return unpack(found.packed)
   }
 
@@ -108,13 +108,14 @@ export class MemoryStore implements SessionStore {
     this.#disarm()
   }
 
-  /** The live record. One that has expired goes as it is met. */
-  #find(key: string): { tier: Tier, packed: string } | undefined {
+  /** The live entry of a key. One that has expired goes as it is met. */
+  #find(key: string): Entry | undefined {
     for (const tier of this.#tiers) {
       const packed = tier.get(key)
       if (packed === undefined) continue
-      if (!hasExpired(packed, this.#clock.now())) return { tier, packed }
-      this.#remove(tier, key)
+      const entry = { tier, key, packed }
+      if (!hasExpired(entry, this.#clock.now())) return entry
+      this.#remove(entry)
     }
   }
 
@@ -123,31 +124,22 @@ export class MemoryStore implements SessionStore {
     return record.data === '' ? this.#empty : this.#unreturned
   }
 
-  #remove(tier: Tier, key: string): void {
+  #remove({ tier, key }: Entry): void {
     tier.delete(key)
     if (this.size === 0) this.#disarm()
   }
 
-  /** Makes room for one: of the next in each tier one that has expired, else that of the first tier. */
+  /** Makes room for one: of those that are next in their tiers, one that has expired, else that of the first tier. */
   #evict(): void {
     const now = this.#clock.now()
-    let next: { tier: Tier, key: string } | undefined
-    for (const tier of this.#tiers) {
-      const oldest = tier.oldest()
-      if (oldest === undefined) continue
-      const [key, packed] = oldest
-      if (hasExpired(packed, now)) {
-        next = { tier, key }
-        break
-      }
-      next ??= { tier, key }
-    }
-    if (next !== undefined) this.#remove(next.tier, next.key)
+    const next = this.#tiers.flatMap((tier) => tier.oldest() ?? [])
+    const entry = next.find((each) => hasExpired(each, now)) ?? next[0]
+    if (entry !== undefined) this.#remove(entry)
   }
 
-  /** One timer for all records, so that a lifetime may be longer than a timer; it never holds the process. */
-  #arm(milliseconds: number, pass?: Pass): void {
-    this.#timer = this.#clock.setTimeout(() => { this.#sweep(pass ?? this.#pass()) }, milliseconds)
+  /** One timer for all records, so that a life may be longer than a timer can; it never holds the process. */
+  #arm(milliseconds: number, pass?: Iterator<Entry, undefined>): void {
+    this.#timer = this.#clock.setTimeout(() => { this.#sweep(pass ?? this.#entries()) }, milliseconds)
     this.#timer.unref()
   }
 
@@ -156,29 +148,32 @@ export class MemoryStore implements SessionStore {
     this.#timer = undefined
   }
 
-  /** One step of a sweep, then a pause for others. */
-  #sweep(pass: Pass): void {
+  /** One step of a sweep; the next follows when others have had their turn. */
+  #sweep(pass: Iterator<Entry, undefined>): void {
     this.#timer = undefined
     const now = this.#clock.now()
     for (let count = 0; count < recordsPerStep; count += 1) {
-      const { value } = pass.next()
-      if (value === undefined) {
+      const { value: entry } = pass.next()
+      if (entry === undefined) {
         if (this.size > 0) this.#arm(this.#sweepInterval)
         return
       }
-      if (hasExpired(value.packed, now)) value.tier.delete(value.key)
+      if (hasExpired(entry, now)) entry.tier.delete(entry.key)
     }
     this.#arm(0, pass)
   }
 
-  *#pass(): Pass {
-    for (const tier of this.#tiers) {
-      for (const [key, packed] of tier.entries()) yield { tier, key, packed }
-    }
+  *#entries(): Generator<Entry, undefined> {
+    for (const tier of this.#tiers) yield * tier.entries()
   }
 }
 
-type Pass = Generator<{ tier: Tier, key: string, packed: string }, undefined>
+/** A record and its place. */
+interface Entry {
+  readonly tier: Tier
+  readonly key: string
+  readonly packed: string
+}
 
 /** A Map that grows copies itself in one go: of this many entries in some 0.1 ms, of a million in 100 ms. */
 const entriesPerShard = 2000
@@ -209,19 +204,19 @@ class Tier {
   }
 
   /** The oldest entry of a shard: of another shard every time. */
-  oldest(): [key: string, packed: string] | undefined {
-    if (this.size === 0) return undefined
-    for (;;) {
+  oldest(): Entry | undefined {
+    while (this.size > 0) {
       this.#turn = (this.#turn + 1) % this.#shards.length
       const shard = this.#shards[this.#turn]
-      if (shard.size > 0) return shard.entries().next().value
+      if (shard.size === 0) continue
+      for (const [key, packed] of shard) return { tier: this, key, packed }
     }
   }
 
-  *entries(): Generator<[key: string, packed: string], void> {
+  *entries(): Generator<Entry, void> {
     if (this.size === 0) return
     for (const shard of this.#shards) {
-      if (shard.size > 0) yield * shard
+      for (const [key, packed] of shard) yield { tier: this, key, packed }
     }
   }
 
@@ -264,7 +259,7 @@ function expiryOf(packed: string): number {
   return Number.parseFloat(packed)
 }
 
-function hasExpired(packed: string, now: number): boolean {
+function hasExpired({ packed }: Entry, now: number): boolean {
   return now >= expiryOf(packed)
 }
 

@@ -231,10 +231,10 @@ export function storeConformance(options: ConformanceOptions): void {
   check('of 20 concurrent updates at one version one wins', async (store) => {
     await store.create(key, record())
     const versions = many((index) => `w${index}`)
-    const answers = await Promise.all(versions.map(async (version) => store.update(key, record({ version, data: `"${version}"` }), 'v1')))
+    const records = versions.map((version) => record({ version, data: `"${version}"` }))
+    const answers = await Promise.all(records.map(async (given) => store.update(key, given, 'v1')))
     assert.equal(answers.filter(Boolean).length, 1)
-    const winner = versions[answers.indexOf(true)]
-    assertRecord(await store.get(key), record({ version: winner, data: `"${winner}"` }))
+    assertRecord(await store.get(key), records[answers.indexOf(true)])
   })
 
   // Touch.
