@@ -31,11 +31,11 @@ const local = address.replace(/127\.0\.0\.1|\[::1\]/, 'localhost')
 
 console.log(`Listening on ${local}. In a second terminal, with the cookie as a browser does:
 
-  curl -s -c jar -b jar -X POST ${local}/cart/apple
-  curl -s -c jar -b jar -X POST ${local}/login/ada
-  curl -s -c jar -b jar ${local}/
-  curl -s -c jar -b jar -X POST ${local}/logout
-  curl -s -c jar -b jar ${local}/
+  curl -s -c cookies.txt -b cookies.txt -X POST ${local}/cart/apple
+  curl -s -c cookies.txt -b cookies.txt -X POST ${local}/login/ada
+  curl -s -c cookies.txt -b cookies.txt ${local}/
+  curl -s -c cookies.txt -b cookies.txt -X POST ${local}/logout
+  curl -s -c cookies.txt -b cookies.txt ${local}/
 
 and with the header as an API client does:
 

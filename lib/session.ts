@@ -5,21 +5,9 @@ import type { Data } from './merge.ts'
 import type { CookieAttributes, SessionData, SessionMembers, Transport } from '../types/session.ts'
 
 /** What a session asks of the request it belongs to. */
-export interface SessionHost {
-  readonly id: string
-  readonly publicId: string
-  readonly isNew: boolean
-  readonly transport: Transport | undefined
-  readonly createdAt: number
-  readonly expiresAt: number
+export interface SessionHost extends Omit<SessionMembers, 'get' | 'set' | 'data' | 'maxAge'> {
   get maxAge(): number
   set maxAge(seconds: number | undefined)
-  options(attributes: CookieAttributes): void
-  touch(): void
-  update<Result>(change: (draft: SessionData) => Result): Promise<Result>
-  save(): Promise<void>
-  regenerate(keep: readonly string[]): Promise<void>
-  destroy(): Promise<void>
 }
 
 /**
@@ -61,7 +49,7 @@ export class Session implements SessionMembers {
 
   update<Result>(change: (draft: SessionData) => Result): Promise<Result> { return this.#host.update(change) }
   save(): Promise<void> { return this.#host.save() }
-  regenerate(keep: readonly string[] = []): Promise<void> { return this.#host.regenerate(keep) }
+  regenerate(keep?: readonly string[]): Promise<void> { return this.#host.regenerate(keep) }
   destroy(): Promise<void> { return this.#host.destroy() }
 
   /** The data of a session: what is set and is not undefined. */

@@ -222,7 +222,7 @@ export class UnitOfWork implements SessionHost {
     return this.#operations.save(this)
   }
 
-  regenerate(keep: readonly string[]): Promise<void> {
+  regenerate(keep: readonly string[] = []): Promise<void> {
     return this.#operations.regenerate(this, keep)
   }
 

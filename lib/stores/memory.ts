@@ -1,5 +1,6 @@
 import { systemClock } from '../clock.ts'
 import { optionError } from '../errors.ts'
+import { expiryOf, hasExpired, pack, unpack, withExpiry } from './packed-record.ts'
 import type { Clock, Timer } from '../../types/clock.ts'
 import type { SessionRecord, SessionStore } from '../../types/store.ts'
 
@@ -114,7 +115,7 @@ export class MemoryStore implements SessionStore {
       const packed = tier.get(key)
       if (packed === undefined) continue
       const entry = { tier, key, packed }
-      if (!hasExpired(entry, this.#clock.now())) return entry
+      if (!hasExpired(entry.packed, this.#clock.now())) return entry
       this.#remove(entry)
     }
   }
@@ -133,7 +134,7 @@ export class MemoryStore implements SessionStore {
   #evict(): void {
     const now = this.#clock.now()
     const next = this.#tiers.flatMap((tier) => tier.oldest() ?? [])
-    const entry = next.find((each) => hasExpired(each, now)) ?? next[0]
+    const entry = next.find((each) => hasExpired(each.packed, now)) ?? next[0]
     if (entry !== undefined) this.#remove(entry)
   }
 
@@ -158,7 +159,7 @@ export class MemoryStore implements SessionStore {
         if (this.size > 0) this.#arm(this.#sweepInterval)
         return
       }
-      if (hasExpired(entry, now)) entry.tier.delete(entry.key)
+      if (hasExpired(entry.packed, now)) entry.tier.delete(entry.key)
     }
     this.#arm(0, pass)
   }
@@ -231,38 +232,4 @@ class Tier {
     for (let at = Math.max(0, key.length - 8); at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16_777_619)
     return this.#shards[(hash >>> 0) % this.#shards.length]
   }
-}
-
-/**
- * A record as one flat string: a third of the memory of an object. Made with join(), since concatenation makes a tree of
- * strings, which keeps what it is made of.
- */
-function pack({ data, version, createdAt, expiresAt, maxAge }: SessionRecord): string {
-  return [expiresAt, createdAt, maxAge, version.length, version, data].join(' ')
-}
-
-function unpack(packed: string): SessionRecord {
-  const [expiresAt, createdAt, maxAge, versionLength] = packed.split(' ', 4) as [string, string, string, string]
-  const versionFrom = expiresAt.length + createdAt.length + maxAge.length + versionLength.length + 4
-  const versionTo = versionFrom + Number(versionLength)
-  return {
-    data: packed.slice(versionTo + 1),
-    version: packed.slice(versionFrom, versionTo),
-    createdAt: Number(createdAt),
-    expiresAt: Number(expiresAt),
-    ...maxAge === '' ? undefined : { maxAge: Number(maxAge) }
-  }
-}
-
-/** It stands first, being asked most. */
-function expiryOf(packed: string): number {
-  return Number.parseFloat(packed)
-}
-
-function hasExpired({ packed }: Entry, now: number): boolean {
-  return now >= expiryOf(packed)
-}
-
-function withExpiry(packed: string, expiresAt: number): string {
-  return [expiresAt, packed.slice(packed.indexOf(' ') + 1)].join(' ')
 }

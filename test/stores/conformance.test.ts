@@ -20,7 +20,7 @@ t.test('MemoryStore, answering later', async (t) => {
 })
 
 t.test('MemoryStore, in real time', async (t) => {
-  storeConformance({ test: (name, fn) => t.test(name, fn), shortLife: 100, createStore: () => new MemoryStore() })
+  storeConformance({ test: (name, fn) => t.test(name, fn), shortLife: 200, createStore: () => new MemoryStore() })
 })
 
 /** Runs the suite without a runner, and names the tests that fail. */
