@@ -121,20 +121,20 @@ export class SessionManager implements Operations {
     const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
     const due = work.owed || work.touchAsked || mirror || touchAfter === 0 || expiresAt - record.expiresAt >= worthwhile
     if (!due) return { tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
-    let live: boolean
+    let liveUntil: number | undefined
     try {
-      live = yield* this.#operate((operation) => operation.forgiving(() => operation.touch(work.key, expiresAt)))
+      liveUntil = yield* this.#operate((operation) => operation.forgiving(() => operation.touch(work.key, expiresAt)))
     } catch (err) {
       // Who does not hold this id yet would lose the session by a reply without it.
       if (work.wireId !== work.carried.id) throw err
       log.warn({ err, session: work.key }, 'the session could not be touched')
       return nothing
     }
-    if (!live) {
+    if (liveUntil === undefined) {
       work.end()
       return nothing
     }
-    return tellId(work, expiresAt)
+    return tellId(work, liveUntil)
   }
 
   update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {

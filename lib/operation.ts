@@ -59,7 +59,7 @@ export class Operation {
     return this.#ask(() => this.#store.update(key, record, expectedVersion))
   }
 
-  touch(key: string, expiresAt: number): Steps<boolean> {
+  touch(key: string, expiresAt: number): Steps<number | undefined> {
     return this.#ask(() => this.#store.touch(key, expiresAt))
   }
 

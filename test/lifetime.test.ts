@@ -265,6 +265,16 @@ t.test('the cookie\'s Max-Age is the record\'s remaining life', async (t) => {
   t.equal(maxAgeOf(await scene.visit((session) => { session.touch() })), 900, 'rounded up: a cookie does not end before its session')
 })
 
+t.test('P5: a touch beside a request that has the session remembered for longer does not cut its cookie short', async (t) => {
+  const scene = await world(t)
+  await begin(scene)
+  const reply = await scene.visit(async (session) => {
+    session.touch()
+    await scene.visit((same) => { same.maxAge = 30 * 24 * 3600 })
+  })
+  t.equal(maxAgeOf(reply), 30 * 24 * 3600)
+})
+
 t.test('P5: no touch goes past the absolute deadline', async (t) => {
   const scene = await world(t, { absoluteTimeout: 4000, touchAfter: 0 })
   await begin(scene)

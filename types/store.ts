@@ -34,8 +34,8 @@ export interface SessionStore {
    * The later of both `expiresAt` is kept: a write never shortens a life.
    */
   update(key: string, record: SessionRecord, expectedVersion: string): MaybePromise<boolean>
-  /** Moves the expiry of the live record to `expiresAt` (epoch milliseconds), forward only. False: there is no live record. */
-  touch(key: string, expiresAt: number): MaybePromise<boolean>
+  /** Moves the expiry of the live record to `expiresAt` (epoch milliseconds), forward only. Answers the expiry that holds now; undefined: there is no live record. */
+  touch(key: string, expiresAt: number): MaybePromise<number | undefined>
   /** Removes the live record and answers it: of several callers one gets it. Undefined: there was none. */
   delete(key: string): MaybePromise<SessionRecord | undefined>
   /** Frees what the store holds open, if anything. Called by whoever made the store. */

@@ -88,12 +88,13 @@ export class MemoryStore implements SessionStore {
     return true
   }
 
-  touch(key: string, expiresAt: number): boolean {
+  touch(key: string, expiresAt: number): number | undefined {
     const found = this.#find(key)
-    if (found === undefined) return false
+    if (found === undefined) return undefined
+    const furthest = Math.max(expiresAt, expiryOf(found.packed))
     found.tier.delete(key)
-    found.tier.append(key, withExpiry(found.packed, Math.max(expiresAt, expiryOf(found.packed))))
-    return true
+    found.tier.append(key, withExpiry(found.packed, furthest))
+    return furthest
   }
 
   delete(key: string): SessionRecord | undefined {

@@ -32,7 +32,7 @@ export class WatchedStore implements SessionStore {
     return this.#through('update', key, () => this.#inner.update(key, record, expectedVersion))
   }
 
-  touch(key: string, expiresAt: number): MaybePromise<boolean> {
+  touch(key: string, expiresAt: number): MaybePromise<number | undefined> {
     return this.#through('touch', key, () => this.#inner.touch(key, expiresAt))
   }
 

@@ -23,7 +23,7 @@ const mutants: Record<string, { readonly file: string, readonly take: RegExp, re
     put: 'const removed = (yield* this.#remove(operation, work)) ?? record;'
   },
   'the liveness check before a cookie is refreshed': {
-    file: 'manager.js', take: /if \(!live\)/, put: 'if (false)'
+    file: 'manager.js', take: /if \(liveUntil === undefined\)/, put: 'if (false)'
   },
   'the merge': {
     file: 'merge.js', take: /\.\.\.theirs \}/, put: '...mine }'

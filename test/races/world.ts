@@ -85,7 +85,7 @@ class ScheduledStore implements SessionStore {
     return this.#wait('update', key, () => this.#inner.update(key, record, expectedVersion), record.expiresAt)
   }
 
-  touch(key: string, expiresAt: number): Promise<boolean> {
+  touch(key: string, expiresAt: number): Promise<number | undefined> {
     return this.#wait('touch', key, () => this.#inner.touch(key, expiresAt), expiresAt)
   }
 

@@ -162,28 +162,36 @@ const broken: Array<[fault: string, createStore: (clock: TestClock) => SessionSt
   ['update reads, then writes', (clock) => racing(clock, 'update'), 'of 20 concurrent updates at one version one wins'],
 
   ['touch creates', (clock) => new class extends MemoryStore {
-    override touch(key: string, expiresAt: number): boolean {
-      return super.touch(key, expiresAt) || super.create(key, { data: '', version: 'v', createdAt: clock.now(), expiresAt })
+    override touch(key: string, expiresAt: number): number {
+      super.create(key, { data: '', version: 'v', createdAt: clock.now(), expiresAt })
+      return super.touch(key, expiresAt) as number
     }
   }(daily(clock)), 'no update and no touch brings back what was deleted'],
 
   ['touch does nothing', (clock) => new class extends MemoryStore {
-    override touch(key: string): boolean {
+    override touch(key: string): number | undefined {
       return super.touch(key, 0)
     }
   }(daily(clock)), 'touch moves the expiry forward, and nothing else'],
 
   ['touch moves the expiry back', (clock) => new class extends MemoryStore {
-    override touch(key: string, expiresAt: number): boolean {
+    override touch(key: string, expiresAt: number): number | undefined {
       const stored = super.delete(key)
-      return stored !== undefined && super.create(key, { ...stored, expiresAt })
+      return stored !== undefined && super.create(key, { ...stored, expiresAt }) ? expiresAt : undefined
+    }
+  }(daily(clock)), 'touch never moves the expiry back'],
+
+  ['touch answers the expiry that was asked for', (clock) => new class extends MemoryStore {
+    override touch(key: string, expiresAt: number): number | undefined {
+      return super.touch(key, expiresAt) === undefined ? undefined : expiresAt
     }
   }(daily(clock)), 'touch never moves the expiry back'],
 
   ['touch is a new version', (clock) => new class extends MemoryStore {
-    override touch(key: string, expiresAt: number): boolean {
+    override touch(key: string, expiresAt: number): number | undefined {
       const stored = super.get(key)
-      return stored !== undefined && super.update(key, { ...stored, version: `${stored.version}+`, expiresAt }, stored.version)
+      if (stored !== undefined) super.update(key, { ...stored, version: `${stored.version}+`, expiresAt }, stored.version)
+      return super.touch(key, expiresAt)
     }
   }(daily(clock)), 'touch moves the expiry forward, and nothing else'],
 
@@ -307,11 +315,12 @@ class ObjectStore implements SessionStore {
     return true
   }
 
-  touch(key: string, expiresAt: number): boolean {
+  touch(key: string, expiresAt: number): number | undefined {
     const stored = this.get(key)
-    if (stored === undefined) return false
-    this.#records[key] = { ...stored, expiresAt: Math.max(stored.expiresAt, expiresAt) }
-    return true
+    if (stored === undefined) return undefined
+    const furthest = Math.max(stored.expiresAt, expiresAt)
+    this.#records[key] = { ...stored, expiresAt: furthest }
+    return furthest
   }
 
   delete(key: string): SessionRecord | undefined {
