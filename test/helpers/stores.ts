@@ -52,6 +52,12 @@ export class WatchedStore implements SessionStore {
   }
 }
 
+/** A store, and how time passes for it and for the test's clock. */
+export interface Aging<Store extends SessionStore = SessionStore> {
+  readonly store: Store
+  readonly advance: (milliseconds: number) => MaybePromise<void>
+}
+
 /** Answers every call with a promise, a turn of the event loop later: as a store on a network does. */
 export function slow(inner: SessionStore): WatchedStore {
   const store = new WatchedStore(inner)

@@ -1,0 +1,119 @@
+import fastifyRedis from '@fastify/redis'
+import Fastify from 'fastify'
+import { Cluster, Redis } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis-5'
+import { Cluster as ValkeyCluster, Redis as Valkey } from 'iovalkey'
+import { createClientPool, createCluster } from 'redis'
+import { createClient as createClient5, createCluster as createCluster5 } from 'redis-5'
+import t, { type Test } from 'tap'
+
+import { RedisStore, type RedisClient } from '../../lib/stores/redis.ts'
+import { storeConformance, TestClock } from '../../lib/testing/index.ts'
+import { connect, redisStore, redisUrl, skipOwnServer, skipRedis, startCluster } from '../helpers/redis.ts'
+
+/** Milliseconds by which the server may be behind: what passes between a call and its effect. */
+const tolerance = 500
+
+/** Every kind of client that the store takes, as its users make it. */
+const clients: Record<string, (t: Test, url: string) => Promise<RedisClient>> = {
+  'redis 6': connect,
+  'redis 6, a pool': async (t, url) => {
+    const pool = createClientPool({ url })
+    t.teardown(() => { pool.destroy() })
+    await pool.connect()
+    return pool
+  },
+  'redis 5': async (t, url) => {
+    const client = createClient5({ url })
+    t.teardown(() => { client.destroy() })
+    return client.connect()
+  },
+  'ioredis 6': async (t, url) => {
+    const client = new Redis(url)
+    t.teardown(() => { client.disconnect() })
+    return client
+  },
+  'ioredis 5': async (t, url) => {
+    const client = new Redis5(url)
+    t.teardown(() => { client.disconnect() })
+    return client
+  },
+  'iovalkey': async (t, url) => {
+    const client = new Valkey(url)
+    t.teardown(() => { client.disconnect() })
+    return client
+  },
+  '@fastify/redis': async (t, url) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(fastifyRedis, { url })
+    return app.redis
+  }
+}
+
+for (const [name, open] of Object.entries(clients)) {
+  t.test(`RedisStore on ${name}`, { skip: skipRedis }, async (t) => {
+    const client = await open(t, await redisUrl())
+    conform(t, client)
+  })
+}
+
+/** Holds a store to the contract, on a clock that the records age by. */
+function conform(t: Test, client: RedisClient, nodes?: Parameters<typeof redisStore>[2]): void {
+  const clock = new TestClock()
+  let advance: (milliseconds: number) => unknown
+  storeConformance({
+    test: (name, fn) => t.test(name, fn),
+    tolerance,
+    clock: { now: () => clock.now(), advance: async (milliseconds) => { await advance(milliseconds) } },
+    async createStore() {
+      const aging = await redisStore(clock, client, nodes)
+      ;({ advance } = aging)
+      return aging.store
+    }
+  })
+}
+
+t.test('RedisStore, in real time', { skip: skipRedis }, async (t) => {
+  const client = await connect(t)
+  storeConformance({
+    test: (name, fn) => t.test(name, fn), tolerance: 200, shortLife: 500,
+    createStore: () => new RedisStore({ client, prefix: `test:${crypto.randomUUID()}:` })
+  })
+})
+
+t.test('RedisStore on a cluster of three nodes', { skip: skipOwnServer }, async (t) => {
+  const { ports, nodes } = await startCluster(t)
+  const addresses = ports.map((port) => ({ host: '127.0.0.1', port }))
+  const rootNodes = ports.map((port) => ({ url: `redis://127.0.0.1:${port}` }))
+  const clusters: Record<string, (t: Test) => Promise<RedisClient>> = {
+    'redis 6': async (t) => {
+      const cluster = createCluster({ rootNodes })
+      t.teardown(() => { cluster.destroy() })
+      return await cluster.connect() as typeof cluster
+    },
+    'redis 5': async (t) => {
+      const cluster = createCluster5({ rootNodes })
+      t.teardown(() => { cluster.destroy() })
+      return await cluster.connect() as typeof cluster
+    },
+    'ioredis 6': async (t) => {
+      const cluster = new Cluster(addresses)
+      t.teardown(() => { cluster.disconnect() })
+      return cluster
+    },
+    'ioredis 5': async (t) => {
+      const cluster = new Cluster5(addresses)
+      t.teardown(() => { cluster.disconnect() })
+      return cluster
+    },
+    'iovalkey': async (t) => {
+      const cluster = new ValkeyCluster(addresses)
+      t.teardown(() => { cluster.disconnect() })
+      return cluster
+    }
+  }
+  for (const [name, open] of Object.entries(clusters)) {
+    t.test(name, async (t) => { conform(t, await open(t), nodes) })
+  }
+})
