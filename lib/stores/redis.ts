@@ -109,12 +109,12 @@ export class RedisStore implements SessionStore {
 
   async create(key: string, record: SessionRecord): Promise<boolean> {
     const now = this.#clock.now()
-    return await this.#run(createScript, key, life(record.expiresAt, now), String(now - record.createdAt), headOf(record), record.data) === 1
+    return Number(await this.#run(createScript, key, life(record.expiresAt, now), String(now - record.createdAt), headOf(record), record.data)) === 1
   }
 
   async update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
     const now = this.#clock.now()
-    return await this.#run(updateScript, key, life(record.expiresAt, now), expectedVersion, headOf(record), record.data) === 1
+    return Number(await this.#run(updateScript, key, life(record.expiresAt, now), expectedVersion, headOf(record), record.data)) === 1
   }
 
   async touch(key: string, expiresAt: number): Promise<number | undefined> {

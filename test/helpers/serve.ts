@@ -23,6 +23,11 @@ export async function serve(t: Test, options: SessionOptions = {}, fastifyOption
   const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => { log.push(line) } } }, ...fastifyOptions })
   t.teardown(() => app.close())
   await app.register(sessionPlugin, { clock, store, ...options })
+  return { app: addRoutes(app), store, clock, log }
+}
+
+/** The routes that tests have in common. */
+export function addRoutes(app: FastifyInstance): FastifyInstance {
   app.get('/look-away', async () => 'seen nothing')
   app.get('/read', async ({ session }) => ({ ...session }))
   app.get<{ Params: { value: string } }>('/write/:value', async ({ session, params }) => {
@@ -34,8 +39,9 @@ export async function serve(t: Test, options: SessionOptions = {}, fastifyOption
     await session.regenerate()
     session.user = 'ada'
   })
+  app.get('/update', async ({ session }) => ({ n: await session.update((draft) => draft.n = (draft.n ?? 0) + 1) }))
   app.get('/logout', async ({ session }) => { await session.destroy() })
-  return { app, store, clock, log }
+  return app
 }
 
 /** Begins a session that holds a: value, and answers its id. */

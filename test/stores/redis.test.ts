@@ -33,6 +33,11 @@ const clients: Record<string, (t: Test, url: string) => Promise<RedisClient>> = 
     t.teardown(() => { client.disconnect() })
     return client
   },
+  'ioredis 6, which gives numbers as texts': async (t, url) => {
+    const client = new Redis(url, { stringNumbers: true })
+    t.teardown(() => { client.disconnect() })
+    return client
+  },
   'ioredis 5': async (t, url) => {
     const client = new Redis5(url)
     t.teardown(() => { client.disconnect() })
