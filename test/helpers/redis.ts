@@ -37,9 +37,9 @@ export class RedisServer {
     return `redis://127.0.0.1:${this.port}`
   }
 
-  async start(): Promise<void> {
+  async start(...args: readonly string[]): Promise<void> {
     this.#process = spawn(binary as string, [
-      '--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no', '--daemonize', 'no', ...this.#args
+      '--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no', '--daemonize', 'no', ...this.#args, ...args
     ], { stdio: 'ignore' })
     const client = createClient({ url: this.url, socket: { reconnectStrategy: 20 } })
     client.on('error', () => {})
