@@ -2,12 +2,14 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 
 import '../helpers/data.ts'
-import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
+import sessionPlugin, { type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
+import { backends, type Backend } from '../helpers/backends.ts'
 import { Browser, carriedBy } from '../helpers/browser.ts'
+import type { Aging } from '../helpers/stores.ts'
 import { Gate } from './gate.ts'
 
-interface World {
+interface World extends Pick<Aging, 'advance'> {
   readonly app: FastifyInstance
   readonly browser: Browser
   readonly gate: Gate
@@ -15,16 +17,17 @@ interface World {
 }
 
 /** An app over a store that can be stopped at any call, and a browser that has a session with a: 'old', n: 0. */
-async function world(t: Test, options: SessionOptions = {}): Promise<World> {
+async function world(t: Test, backend: Backend, options: SessionOptions = {}): Promise<World> {
   const clock = new TestClock()
-  const gate = new Gate(new MemoryStore({ clock }))
+  const { store, advance } = await backend.open(clock)
+  const gate = new Gate(store)
   const app = await serve(t, { clock, store: gate, ...options })
   const browser = new Browser(app)
   await browser.get('/write/a/old')
   await browser.get('/update')
   await browser.get('/set-n/0')
   gate.taken()
-  return { app, browser, gate, clock }
+  return { app, browser, gate, clock, advance }
 }
 
 async function serve(t: Test, options: SessionOptions): Promise<FastifyInstance> {
@@ -72,12 +75,17 @@ async function serve(t: Test, options: SessionOptions): Promise<FastifyInstance>
   return app
 }
 
+/** A test on each kind of store. */
+function test(name: string, body: (t: Test, backend: Backend) => Promise<void>): void {
+  for (const backend of backends) t.test(`${name} (${backend.name})`, { skip: backend.skip }, async (t) => { await body(t, backend) })
+}
+
 async function read(browser: Browser): Promise<Record<string, unknown>> {
   return (await browser.get('/read')).json()
 }
 
-t.test('P3: two requests that write different keys both take effect', async (t) => {
-  const { browser, gate } = await world(t)
+test('P3: two requests that write different keys both take effect', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('update')
   const slow = browser.send('/write/a/slow')
   await held.reached
@@ -87,8 +95,8 @@ t.test('P3: two requests that write different keys both take effect', async (t) 
   t.same(await read(browser), { a: 'slow', b: 'fast', n: 0 })
 })
 
-t.test('P3: a delete is not undone by a request that writes another key', async (t) => {
-  const { browser, gate } = await world(t)
+test('P3: a delete is not undone by a request that writes another key', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('update')
   const slow = browser.send('/write/b/slow')
   await held.reached
@@ -98,9 +106,9 @@ t.test('P3: a delete is not undone by a request that writes another key', async 
   t.same(await read(browser), { b: 'slow', n: 0 })
 })
 
-t.test('P3: a delete wins over a concurrent change of the same key, in either order', async (t) => {
+test('P3: a delete wins over a concurrent change of the same key, in either order', async (t, backend) => {
   for (const [first, second] of [['/delete/a', '/write/a/changed'], ['/write/a/changed', '/delete/a']] as const) {
-    const { browser, gate } = await world(t)
+    const { browser, gate } = await world(t, backend)
     const held = gate.hold('update')
     const slow = browser.send(second)
     await held.reached
@@ -111,17 +119,17 @@ t.test('P3: a delete wins over a concurrent change of the same key, in either or
   }
 })
 
-t.test('P4: a hundred concurrent updates count a hundred', async (t) => {
-  const { browser } = await world(t)
+test('P4: a hundred concurrent updates count a hundred', async (t, backend) => {
+  const { browser } = await world(t, backend)
   const replies = await Promise.all(Array.from({ length: 100 }, () => browser.send('/update')))
   t.same(replies.map((reply) => reply.json().n).toSorted((one, other) => one - other), Array.from({ length: 100 }, (_, index) => index + 1))
   t.equal((await read(browser))['n'], 100)
 })
 
-t.test('P4: concurrent updates of several processes all count', async (t) => {
+test('P4: concurrent updates of several processes all count', async (t, backend) => {
   const clock = new TestClock()
-  const store = new Gate(new MemoryStore({ clock }))
-  const apps = await Promise.all([1, 2, 3].map(() => serve(t, { clock, store })))
+  const { store } = await backend.open(clock)
+  const apps = await Promise.all([1, 2, 3].map(() => serve(t, { clock, store, storeTimeout: 1e6 })))
   const browser = new Browser(apps[0])
   await browser.get('/set-n/0')
   const headers = { cookie: `session_id=${browser.cookies.get('session_id')}` }
@@ -137,8 +145,8 @@ t.test('P4: concurrent updates of several processes all count', async (t) => {
   t.equal((await read(browser))['n'], 30)
 })
 
-t.test('P4: an update folds in what another request stored, and a plain change after it is stored too', async (t) => {
-  const { browser, gate } = await world(t)
+test('P4: an update folds in what another request stored, and a plain change after it is stored too', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('update')
   const slow = browser.send('/update-then-write')
   await held.reached
@@ -150,8 +158,8 @@ t.test('P4: an update folds in what another request stored, and a plain change a
 
 for (const [late, verb] of [['/write/a/late', 'update'], ['/touch', 'touch'], ['/update', 'update'], ['/save-twice', 'update']] as const) {
   for (const end of ['/logout', '/login', '/login-keeping-a'] as const) {
-    t.test(`P1, P2: ${end}, and then the slow ${late} of an earlier request, brings nothing back and sends no id`, async (t) => {
-      const { app, browser, gate } = await world(t)
+    test(`P1, P2: ${end}, and then the slow ${late} of an earlier request, brings nothing back and sends no id`, async (t, backend) => {
+      const { app, browser, gate } = await world(t, backend)
       const dead = browser.cookies.get('session_id') as string
       const held = gate.hold(verb)
       const slow = browser.send(late)
@@ -168,8 +176,8 @@ for (const [late, verb] of [['/write/a/late', 'update'], ['/touch', 'touch'], ['
   }
 }
 
-t.test('P1, P2: a request that only reads while the session is logged out answers, and sends no id', async (t) => {
-  const { browser, gate } = await world(t)
+test('P1, P2: a request that only reads while the session is logged out answers, and sends no id', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('get', 'after')
   const slow = browser.send('/read')
   await held.reached
@@ -180,9 +188,9 @@ t.test('P1, P2: a request that only reads while the session is logged out answer
   t.same(carriedBy(reply), { header: undefined, cookie: undefined })
 })
 
-t.test('P2: a request with the old cookie that arrives after a login, and is answered after it, leaves the new cookie alone', async (t) => {
+test('P2: a request with the old cookie that arrives after a login, and is answered after it, leaves the new cookie alone', async (t, backend) => {
   for (const url of ['/read', '/touch', '/logout'] as const) {
-    const { app, browser, gate } = await world(t)
+    const { app, browser, gate } = await world(t, backend)
     const stale = new Browser(app)
     stale.cookies.set('session_id', browser.cookies.get('session_id') as string)
     await browser.get('/login')
@@ -197,8 +205,8 @@ t.test('P2: a request with the old cookie that arrives after a login, and is ans
   }
 })
 
-t.test('P2: a rolling read that ends after a newer login sends no cookie', async (t) => {
-  const { browser, gate } = await world(t, { touchAfter: 0 })
+test('P2: a rolling read that ends after a newer login sends no cookie', async (t, backend) => {
+  const { browser, gate } = await world(t, backend, { touchAfter: 0 })
   const held = gate.hold('touch')
   const rolling = browser.send('/read')
   await held.reached
@@ -208,8 +216,8 @@ t.test('P2: a rolling read that ends after a newer login sends no cookie', async
   t.equal((await read(browser))['user'], 'ada')
 })
 
-t.test('of two concurrent regenerates that keep a key, one goes on with it and the other is refused', async (t) => {
-  const { app, browser, gate } = await world(t)
+test('of two concurrent regenerates that keep a key, one goes on with it and the other is refused', async (t, backend) => {
+  const { app, browser, gate } = await world(t, backend)
   const held = gate.hold('delete')
   const slow = browser.send('/login-keeping-a')
   await held.reached
@@ -224,8 +232,8 @@ t.test('of two concurrent regenerates that keep a key, one goes on with it and t
   t.ok(app)
 })
 
-t.test('two concurrent regenerates that keep nothing both go on, each with a session of its own', async (t) => {
-  const { app, browser, gate } = await world(t)
+test('two concurrent regenerates that keep nothing both go on, each with a session of its own', async (t, backend) => {
+  const { app, browser, gate } = await world(t, backend)
   const held = gate.hold('delete')
   const slow = browser.send('/login')
   await held.reached
@@ -235,8 +243,8 @@ t.test('two concurrent regenerates that keep nothing both go on, each with a ses
   for (const id of [one, other]) t.same((await app.sessions.get(app.sessions.publicIdOf(id)))?.data, { user: 'ada' })
 })
 
-t.test('a regenerate keeps what another request has just stored', async (t) => {
-  const { browser, gate } = await world(t)
+test('a regenerate keeps what another request has just stored', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('delete')
   const slow = browser.send('/login-keeping-a')
   await held.reached
@@ -246,8 +254,8 @@ t.test('a regenerate keeps what another request has just stored', async (t) => {
   t.same(await read(browser), { a: 'newer', user: 'ada' })
 })
 
-t.test('of two concurrent destroys one clears the cookie, and the other, late, does not', async (t) => {
-  const { browser, gate } = await world(t)
+test('of two concurrent destroys one clears the cookie, and the other, late, does not', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('delete')
   const slow = browser.send('/logout')
   await held.reached
@@ -260,8 +268,8 @@ t.test('of two concurrent destroys one clears the cookie, and the other, late, d
   t.same(await read(browser), { user: 'ada' })
 })
 
-t.test('P1: an update that meets a destroy is refused, and counts nowhere', async (t) => {
-  const { browser, gate } = await world(t)
+test('P1: an update that meets a destroy is refused, and counts nowhere', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('update')
   const slow = browser.send('/update')
   await held.reached
@@ -272,13 +280,13 @@ t.test('P1: an update that meets a destroy is refused, and counts nowhere', asyn
   t.same(await read(browser), {})
 })
 
-t.test('P1: a session that expires while a request runs is not brought back by it', async (t) => {
+test('P1: a session that expires while a request runs is not brought back by it', async (t, backend) => {
   for (const [url, verb, statusCode] of [['/write/a/late', 'update', 200], ['/touch', 'touch', 200], ['/update', 'update', 409], ['/login-keeping-a', 'delete', 409], ['/logout', 'delete', 200]] as const) {
-    const { browser, gate, clock } = await world(t, { storeTimeout: 7200 })
+    const { browser, gate, advance } = await world(t, backend, { storeTimeout: 7200 })
     const held = gate.hold(verb)
     const slow = browser.send(url)
     await held.reached
-    clock.advance(3600 * 1000)
+    await advance(3600 * 1000)
     held.release()
     const reply = await slow
     t.equal(reply.statusCode, statusCode, url)
@@ -287,15 +295,15 @@ t.test('P1: a session that expires while a request runs is not brought back by i
   }
 })
 
-t.test('P6: what a redirect promises is stored before the client sees the redirect', async (t) => {
-  const { browser } = await world(t)
+test('P6: what a redirect promises is stored before the client sees the redirect', async (t, backend) => {
+  const { browser } = await world(t, backend)
   const redirect = await browser.get('/save-and-redirect')
   t.equal(redirect.statusCode, 302)
   t.equal((await read(browser))['a'], 'saved')
 })
 
-t.test('P9: what a request changes is invisible to others until it is committed', async (t) => {
-  const { browser, gate } = await world(t)
+test('P9: what a request changes is invisible to others until it is committed', async (t, backend) => {
+  const { browser, gate } = await world(t, backend)
   const held = gate.hold('update')
   const slow = browser.send('/write/a/slow')
   await held.reached
@@ -305,8 +313,8 @@ t.test('P9: what a request changes is invisible to others until it is committed'
   t.equal((await read(browser))['a'], 'slow')
 })
 
-t.test('an adopted id that dies and is adopted again takes nothing of its former life from a request that still holds it', async (t) => {
-  const { app, gate } = await world(t, { adoptUnknownIds: () => true })
+test('an adopted id that dies and is adopted again takes nothing of its former life from a request that still holds it', async (t, backend) => {
+  const { app, gate } = await world(t, backend, { adoptUnknownIds: () => true })
   const headers = { 'x-session-id': 'chosen-by-the-client-000001' }
   await app.inject({ url: '/write/a/first-life', headers })
   const held = gate.hold('update')
@@ -319,8 +327,8 @@ t.test('an adopted id that dies and is adopted again takes nothing of its former
   t.same((await app.inject({ url: '/read', headers })).json(), { a: 'second-life' })
 })
 
-t.test('two first requests under one adopted id both take effect', async (t) => {
-  const { app, gate } = await world(t, { adoptUnknownIds: () => true })
+test('two first requests under one adopted id both take effect', async (t, backend) => {
+  const { app, gate } = await world(t, backend, { adoptUnknownIds: () => true })
   const headers = { 'x-session-id': 'chosen-by-the-client-000001' }
   const held = gate.hold('create')
   const slow = new Browser(app).send('/write/a/slow', { headers })
@@ -331,18 +339,18 @@ t.test('two first requests under one adopted id both take effect', async (t) => 
   t.same((await app.inject({ url: '/read', headers })).json(), { a: 'slow', b: 'fast' })
 })
 
-t.test('a minted id that is taken is exchanged for another, and its owner keeps everything', async (t) => {
+test('a minted id that is taken is exchanged for another, and its owner keeps everything', async (t, backend) => {
   const ids = ['minted-by-the-test-000001', 'minted-by-the-test-000001', 'minted-by-the-test-000002']
-  const { app, browser } = await world(t, { generateId: () => ids.shift() as string })
+  const { app, browser } = await world(t, backend, { generateId: () => ids.shift() as string })
   const reply = await app.inject('/write/b/other')
   t.equal(reply.headers['x-session-id'], 'minted-by-the-test-000002')
   t.same(await read(browser), { a: 'old', n: 0 })
 })
 
-t.test('P1, P2: an operation that a handler begins after its reply waits for the commit, and the end it makes is final', async (t) => {
+test('P1, P2: an operation that a handler begins after its reply waits for the commit, and the end it makes is final', async (t, backend) => {
   for (const end of ['destroy', 'regenerate'] as const) {
     for (const when of ['before', 'after'] as const) {
-      const { app, browser, gate } = await world(t)
+      const { app, browser, gate } = await world(t, backend)
       let ended!: () => void
       const afterwards = new Promise<void>((resolve) => { ended = resolve })
       const late = await serve(t, { store: gate, clock: new TestClock() })
@@ -366,16 +374,16 @@ t.test('P1, P2: an operation that a handler begins after its reply waits for the
   }
 })
 
-t.test('P2: a late request with a dead id in header and cookie leaves the cookie of a newer login alone', async (t) => {
-  const { app, browser } = await world(t)
+test('P2: a late request with a dead id in header and cookie leaves the cookie of a newer login alone', async (t, backend) => {
+  const { app, browser } = await world(t, backend)
   const id = browser.cookies.get('session_id') as string
   await browser.get('/login')
   const reply = await new Browser(app).get('/read', { headers: { 'x-session-id': id, cookie: `session_id=${id}` } })
   t.equal(carriedBy(reply).cookie, undefined)
 })
 
-t.test('P1: a new session whose creation got no answer is not alive after destroy', async (t) => {
-  const { app, gate, clock } = await world(t)
+test('P1: a new session whose creation got no answer is not alive after destroy', async (t, backend) => {
+  const { app, gate, clock } = await world(t, backend)
   let id = ''
   const other = await serve(t, { store: gate, clock })
   other.get('/create-and-destroy', async ({ session }) => {
@@ -392,8 +400,8 @@ t.test('P1: a new session whose creation got no answer is not alive after destro
   t.equal(await app.sessions.get(app.sessions.publicIdOf(id)), undefined)
 })
 
-t.test('P8: a login whose id could not be confirmed is no success: the client would have lost its session', async (t) => {
-  const { browser, gate, clock } = await world(t)
+test('P8: a login whose id could not be confirmed is no success: the client would have lost its session', async (t, backend) => {
+  const { browser, gate, clock } = await world(t, backend)
   const held = gate.hold('touch')
   const reply = browser.send('/login-and-save')
   await held.reached

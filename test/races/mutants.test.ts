@@ -54,7 +54,7 @@ async function findings(folder: string, programs: number): Promise<{ exploration
   const lib = await loadLib(pathToFileURL(`${folder}/lib/`))
   const explored = []
   for (const phase of phases) explored.push((await explorePhase(lib, phase)).counterexample)
-  const forced = ['forced', 'faults'].map((test) => spawnSync(process.execPath, [`${folder}/test/races/${test}.test.js`], { stdio: 'ignore', timeout: 60_000 }).status)
+  const forced = ['forced', 'faults'].map((test) => spawnSync(process.execPath, [`${folder}/test/races/${test}.test.js`], { stdio: 'ignore', timeout: 60_000, env: { ...process.env, BACKENDS: 'memory' } }).status)
   return {
     exploration: explored.some((counterexample) => counterexample !== undefined),
     property: await checkPrograms(lib, programs) !== undefined,

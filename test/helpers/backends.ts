@@ -1,0 +1,25 @@
+import { MemoryStore } from '../../lib/index.ts'
+import type { TestClock } from '../../lib/testing/index.ts'
+import { redisStore, skipRedis } from './redis.ts'
+import type { Aging } from './stores.ts'
+
+/** A kind of store that the promises are tested on. */
+export interface Backend {
+  readonly name: string
+  /** Why it can't be tested here; false where it can. */
+  readonly skip: string | false
+  /** An empty store, whose records age by the clock. */
+  open(clock: TestClock): Promise<Aging>
+}
+
+const memory: Backend = {
+  name: 'MemoryStore',
+  skip: false,
+  open: async (clock) => ({ store: new MemoryStore({ clock, max: 100 }), advance: (milliseconds) => { clock.advance(milliseconds) } })
+}
+
+/** MemoryStore, and the stores on servers; BACKENDS=memory leaves these out. */
+export const backends: readonly Backend[] = process.env['BACKENDS'] === 'memory' ? [memory] : [
+  memory,
+  { name: 'RedisStore', skip: skipRedis, open: (clock) => redisStore(clock) }
+]
