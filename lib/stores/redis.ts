@@ -67,7 +67,7 @@ const updateScript = script(`
 local life, expected, head, data = unpack(ARGV)
 local createdAt, version = string.match(redis.call('GETRANGE', KEYS[1], 0, #expected + 40), '^(%d+) %S* (%S+) ')
 if version ~= expected then return 0 end
-redis.call('SET', KEYS[1], createdAt .. ' ' .. head .. data, 'PX', math.max(life, redis.call('PTTL', KEYS[1])))
+redis.call('SET', KEYS[1], createdAt .. ' ' .. head .. data, 'PX', math.max(1, life, redis.call('PTTL', KEYS[1])))
 return 1
 `)
 
@@ -109,6 +109,8 @@ export class RedisStore implements SessionStore {
 
   async create(key: string, record: SessionRecord): Promise<boolean> {
     const now = this.#clock.now()
+    // Dead on arrival: the server takes no life of nothing.
+    if (record.expiresAt <= now) return await this.get(key) === undefined
     return Number(await this.#run(createScript, key, life(record.expiresAt, now), String(now - record.createdAt), headOf(record), record.data)) === 1
   }
 
@@ -169,9 +171,9 @@ function withoutArguments(fault: unknown): unknown {
   return fault
 }
 
-/** Milliseconds that a record is to live; Redis takes no less than one. */
+/** Milliseconds that a record is to live. */
 function life(expiresAt: number, now: number): string {
-  return String(Math.max(1, Math.ceil(expiresAt - now)))
+  return String(Math.ceil(expiresAt - now))
 }
 
 function headOf({ maxAge, version }: SessionRecord): string {

@@ -352,6 +352,15 @@ export function storeConformance(options: ConformanceOptions): void {
     assertRecord(await store.get(key), anew)
   })
 
+  check('a record that has expired when it is created is never there', async (store) => {
+    assert.equal(await store.create(key, record({ expiresAt: now() })), true)
+    await assertAbsent(store)
+    const given = record({ version: 'w1' })
+    assert.equal(await store.create(key, given), true)
+    assert.equal(await store.create(key, record({ expiresAt: now() - 1 })), false)
+    assertRecord(await store.get(key), given)
+  })
+
   check('a touch and an update lengthen a life', async (store) => {
     await store.create(key, shortLived())
     await store.create(other, shortLived())

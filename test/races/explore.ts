@@ -56,7 +56,7 @@ class DepthFirst implements Schedule {
     this.#taken.push(index)
     this.#possible.push(ways.length)
     this.#moves.splice(this.#moves.indexOf(move), 1)
-    move.make(fate)
+    await move.make(fate)
     return true
   }
 

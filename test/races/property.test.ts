@@ -1,8 +1,11 @@
 import t from 'tap'
 
+import { backends } from '../helpers/backends.ts'
 import { checkPrograms } from './property.ts'
 import { loadLib } from './world.ts'
 
-t.test('P1 to P5 hold for random programs of concurrent requests, in random interleavings, with random faults', async (t) => {
-  t.equal(await checkPrograms(await loadLib(), 500), undefined)
-})
+for (const { name, skip, open } of backends) {
+  t.test(`P1 to P5 hold for random programs of concurrent requests, in random interleavings, with random faults (${name})`, { skip }, async (t) => {
+    t.equal(await checkPrograms(await loadLib(), 500, open), undefined)
+  })
+}

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { unexplained } from './explore.ts'
 import { allowedResults } from './model.ts'
 import { canonical, type Program, type Request, type Step } from './program.ts'
-import { runOnce, type Fate, type Lib, type Move, type Schedule } from './world.ts'
+import { runOnce, type Fate, type Lib, type Move, type Schedule, type Setting } from './world.ts'
 import { nextTurn } from '../helpers/stores.ts'
 
 /** The schedule of fast-check, which it shrinks; and what befalls one of the store calls. */
@@ -11,6 +11,7 @@ class Shrinkable implements Schedule {
   readonly #scheduler: fc.Scheduler
   readonly #fault: Fault
   #calls = 0
+  #happening: Promise<void> | undefined
   #fates: (move: Move) => readonly Fate[] = () => ['answered']
 
   constructor(scheduler: fc.Scheduler, fault: Fault) {
@@ -21,7 +22,7 @@ class Shrinkable implements Schedule {
   add(move: Move): void {
     void this.#scheduler.schedule(Promise.resolve(), move.name).then(() => {
       const [place, fate] = [this.#calls++, this.#fault.fate]
-      move.make(place === this.#fault.at && this.#fates(move).includes(fate) ? fate : 'answered')
+      this.#happening = move.make(place === this.#fault.at && this.#fates(move).includes(fate) ? fate : 'answered')
     })
   }
 
@@ -30,6 +31,7 @@ class Shrinkable implements Schedule {
     this.#fates = fates
     await this.#scheduler.waitNext(1)
     await nextTurn()
+    await this.#happening
     return true
   }
 }
@@ -56,10 +58,10 @@ const fault: fc.Arbitrary<Fault> = fc.record({ at: fc.nat(9), fate: fc.constantF
  * Programs of two to four concurrent requests, in cookie and header, of up to three steps, hold to the model in any interleaving,
  * with at most one fault. Gives the smallest counterexample as a person reads it, or undefined.
  */
-export async function checkPrograms(lib: Lib, numRuns: number): Promise<string | undefined> {
+export async function checkPrograms(lib: Lib, numRuns: number, open?: Setting['open']): Promise<string | undefined> {
   const property = fc.asyncProperty(program, fc.constantFrom('one', 'one each'), fault, fc.scheduler(), async (tried, processes, befalling, scheduler) => {
     const faults = befalling.fate === 'answered' ? 0 : 1
-    const run = await runOnce(lib, tried, { processes, faults }, new Shrinkable(scheduler, befalling))
+    const run = await runOnce(lib, tried, { processes, faults, ...open === undefined ? {} : { open } }, new Shrinkable(scheduler, befalling))
     const why = run.violation ?? (allowedResults(tried, faults, run.result.told).has(canonical(run.result)) ? undefined : unexplained)
     if (why !== undefined) throw new Error(`${why}: ${run.trace.join(', ')} → ${JSON.stringify(run.result)}`)
   })

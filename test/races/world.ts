@@ -2,7 +2,7 @@ import type { MaybePromise, Session, SessionOptions, SessionRecord, SessionStore
 import type { SessionManager } from '../../lib/manager.ts'
 import type { Config } from '../../lib/options.ts'
 import type { TestClock } from '../../lib/testing/index.ts'
-import { nextTurn } from '../helpers/stores.ts'
+import { nextTurn, type Aging } from '../helpers/stores.ts'
 import { initialData, mark, type Data, type Program, type Request, type Result, type Step } from './program.ts'
 
 /** The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their place. */
@@ -26,6 +26,8 @@ export interface Setting {
   readonly processes: 'one' | 'one each'
   /** How many store calls may fail, before they take effect or, their answer lost, after. */
   readonly faults: number
+  /** What the sessions are stored in, and how time passes there. Default: the MemoryStore of the lib under test. */
+  readonly open?: (clock: TestClock) => Promise<Aging>
 }
 
 /** What may befall a store call: it is answered; it takes effect, and the answer is lost; it fails without effect. */
@@ -34,7 +36,8 @@ export type Fate = 'answered' | 'lost' | 'failed'
 /** Something that waits until the schedule lets it happen. */
 export interface Move {
   readonly name: string
-  make(fate: Fate): void
+  /** Settles when it has happened; in the meantime nothing else does. */
+  make(fate: Fate): Promise<void>
 }
 
 /** Decides in which order things happen. */
@@ -102,10 +105,10 @@ class ScheduledStore implements SessionStore {
     return new Promise((resolve, reject) => {
       this.#schedule.add({
         name: verb,
-        make: (fate) => {
+        make: async (fate) => {
           this.trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
           if (fate === 'failed') return reject(new Error('failed'))
-          const answer = call() as T
+          const answer = await call()
           if (answer !== undefined && answer !== false) this.#watch(verb, key, expiresAt)
           if (verb === 'delete') this.#dead.add(key)
           if (fate === 'lost') reject(new Error('lost'))
@@ -126,10 +129,14 @@ class ScheduledStore implements SessionStore {
   }
 }
 
+function inMemory(lib: Lib): (clock: TestClock) => Promise<Aging> {
+  return async (clock) => ({ store: new lib.MemoryStore({ clock, max: 100 }), advance: (milliseconds) => { clock.advance(milliseconds) } })
+}
+
 /** Runs a program once, in the order that the schedule gives. */
 export async function runOnce(lib: Lib, program: Program, setting: Setting, schedule: Schedule): Promise<Run> {
   const clock = new lib.TestClock()
-  const inner = new lib.MemoryStore({ clock, max: 100 })
+  const { store: inner, advance } = await (setting.open ?? inMemory(lib))(clock)
   const store = new ScheduledStore(inner, clock, schedule)
   let minted = 0
   const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
@@ -138,7 +145,7 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
 
   const key = lib.publicIdOf('session', cookie)
   const expiresAt = clock.now() + maxAge * 1000
-  inner.create(key, { data: JSON.stringify(initialData), version: 'first', createdAt: clock.now(), expiresAt })
+  await inner.create(key, { data: JSON.stringify(initialData), version: 'first', createdAt: clock.now(), expiresAt })
   store.expiry.set(key, expiresAt)
 
   const shared = newManager()
@@ -155,10 +162,10 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
   if (program.expire) {
     schedule.add({
       name: 'expire',
-      make() {
+      async make() {
         expired = true
         store.trace.push('expire')
-        clock.advance(maxAge * 1000)
+        await advance(maxAge * 1000)
       }
     })
   }
@@ -175,12 +182,12 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
     if (/\((?:lost|failed)\)$/.test(store.trace[before] ?? '')) faults -= 1
   }
 
-  const stored = (publicId: string): Data | null => {
-    const record = inner.get(publicId) as SessionRecord | undefined
+  const stored = async (publicId: string): Promise<Data | null> => {
+    const record = await inner.get(publicId)
     return record === undefined ? null : JSON.parse(record.data === '' ? '{}' : record.data) as Data
   }
-  const begun = [...store.expiry.keys()].filter((publicId) => publicId !== key).map(stored).filter((data) => data !== null)
-  const result = { told, session: stored(key), begun }
+  const begun = (await Promise.all([...store.expiry.keys()].filter((publicId) => publicId !== key).map(stored))).filter((data) => data !== null)
+  const result = { told, session: await stored(key), begun }
   await inner.close?.()
   return { trace: store.trace, result, violation: store.violation }
 }

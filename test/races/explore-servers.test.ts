@@ -1,0 +1,24 @@
+import t from 'tap'
+
+import { backends } from '../helpers/backends.ts'
+import { explorePhase, title, type Phase } from './explore.ts'
+import { loadLib } from './world.ts'
+
+/** What is explored to the end on a real server. */
+const phases: readonly Phase[] = [
+  { requests: 1, processes: 'one', faults: 1 },
+  { requests: 2, processes: 'one', faults: 0 },
+  { requests: 2, processes: 'one each', faults: 0 }
+]
+
+const lib = await loadLib()
+for (const { name, skip, open } of backends.filter(({ name }) => name !== 'MemoryStore')) {
+  for (const phase of phases) {
+    t.test(`P1, P2, P3, P4 and P5 hold in every interleaving, on ${name}: ${title(phase)}`, { skip }, async (t) => {
+      const { interleavings, counterexample, seconds } = await explorePhase(lib, { ...phase, open })
+      t.equal(counterexample, undefined)
+      t.ok(interleavings > 100)
+      t.comment(`${interleavings} interleavings, ${seconds.toFixed(0)} s`)
+    })
+  }
+}
