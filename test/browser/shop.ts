@@ -1,0 +1,112 @@
+import { existsSync } from 'node:fs'
+import { register } from 'node:module'
+import type { AddressInfo } from 'node:net'
+
+import type { FastifyInstance } from 'fastify'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Test } from 'tap'
+
+import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
+import { TestClock } from '../../lib/testing/index.ts'
+import { Gate } from '../races/gate.ts'
+
+interface BuildOptions {
+  readonly https?: { readonly cert: Buffer, readonly key: Buffer }
+  readonly session?: SessionOptions
+}
+
+// The example names the package: here that is the code under test, not what was built last.
+const lib = new URL('../../lib/index.js', import.meta.url).href
+register(`data:text/javascript,${encodeURIComponent(`
+  export const resolve = (name, context, next) => next(name === 'fastify-holdfast' ? '${lib}' : name, context)
+`)}`)
+const { build } = await import(new URL('../../../examples/shop/shop.js', import.meta.url).href) as {
+  build(options: BuildOptions): Promise<FastifyInstance>
+}
+
+/** Where Chromium is; undefined if there is none. */
+export const chromiumPath: string | undefined = [
+  process.env['CHROMIUM_PATH'] ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'
+].find((path) => existsSync(path))
+
+export const chromiumArguments: readonly string[] = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--host-resolver-rules=MAP localhost 127.0.0.1'
+]
+
+/** The shop of the examples, open, and a browser window that belongs to nobody yet. */
+export interface Shop {
+  readonly app: FastifyInstance
+  /** Stops requests at the calls of the store. */
+  readonly gate: Gate
+  readonly origin: string
+  readonly context: BrowserContext
+  /** A new tab of the window, with the shop in it. */
+  tab(): Promise<Page>
+  /** The value of the session cookie that the window holds. */
+  id(): Promise<string | undefined>
+  /** What the session of an id holds; undefined if there is none. */
+  stored(id: string | undefined): Promise<unknown>
+}
+
+export async function open(t: Test, browser: Browser, { https, session }: BuildOptions = {}): Promise<Shop> {
+  const clock = new TestClock()
+  const gate = new Gate(new MemoryStore({ clock }))
+  const app = await build({ ...https && { https }, session: { clock, store: gate, ...session } })
+  t.teardown(async () => {
+    // First: its idle connections would keep the server open.
+    await context.close()
+    await app.close()
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const origin = `${https === undefined ? 'http' : 'https'}://localhost:${(app.server.address() as AddressInfo).port}`
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1080, height: 616 } })
+  context.setDefaultTimeout(60_000)
+  return {
+    app,
+    gate,
+    origin,
+    context,
+    async tab() {
+      const page = await context.newPage()
+      await page.goto(origin)
+      return page
+    },
+    async id() {
+      return (await context.cookies(origin)).find(({ name }) => /^(?:__Host-)?shop$/.test(name))?.value
+    },
+    async stored(id = '') {
+      return (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
+    }
+  }
+}
+
+// Buttons are pressed by key: before a click Playwright waits for frames, which a tab in the background has few of.
+
+export async function signIn(page: Page, user = 'Ada'): Promise<void> {
+  await page.fill('[name=user]', user)
+  await page.fill('[name=password]', 'orchard')
+  await page.press('text="Sign in"', 'Enter')
+  await page.waitForSelector('text="Sign out"')
+}
+
+export async function signOut(page: Page): Promise<void> {
+  await page.press('text="Sign out"', 'Enter')
+  await page.waitForSelector('text="Sign in"')
+}
+
+/** Presses a button of a form that is sent in place, and waits for the page that comes of it. */
+export async function submit(page: Page, button: string): Promise<void> {
+  const reply = page.waitForResponse((response) => response.request().method() === 'GET')
+  await page.press(button, 'Enter')
+  await (await reply).finished()
+}
+
+export async function putIn(page: Page, ...fruits: readonly string[]): Promise<void> {
+  for (const fruit of fruits) await submit(page, `article [aria-label="Add ${fruit}"]`)
+}
+
+/** Waits until the page shows so many of a fruit. */
+export async function shows(page: Page, fruit: string, count: number): Promise<void> {
+  await page.waitForSelector(`#count-${fruit}:text-is("${count}")`)
+}
