@@ -45,7 +45,7 @@ export function page({ user, cart = {}, note, isNew }, problem) {
       <textarea id="note" name="note" rows="2" maxlength="200" placeholder="Please leave it by the gate">${note}</textarea>
       <button>Save the note</button>
     </form>
-    <p class="session" id="session" data-live>${isNew ? 'You have no session yet: it begins with the first thing you do.' : 'Your session is kept here. Your browser holds its id in a cookie that no script can read.'}</p>
+    <p class="session" id="session" data-live>${isNew ? 'You have no session yet: it begins with the first thing you do.' : 'Your session is kept on the server. The browser holds nothing but its id, in a cookie that no script can read.'}</p>
   </aside>
 </main>
 </html>

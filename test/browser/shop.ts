@@ -21,7 +21,7 @@ register(`data:text/javascript,${encodeURIComponent(`
   export const resolve = (name, context, next) => next(name === 'fastify-holdfast' ? '${lib}' : name, context)
 `)}`)
 const { build } = await import(new URL('../../../examples/shop/shop.js', import.meta.url).href) as {
-  build(options: BuildOptions): Promise<FastifyInstance>
+  readonly build: (options: BuildOptions) => Promise<FastifyInstance>
 }
 
 /** Where Chromium is; undefined if there is none. */
