@@ -9,7 +9,7 @@ export interface Backend {
   /** Why it can't be tested here; false where it can. */
   readonly skip: string | false
   /** An empty store, whose records age by the clock. */
-  open(clock: TestClock): Promise<Aging>
+  readonly open: (clock: TestClock) => Promise<Aging>
 }
 
 const memory: Backend = {

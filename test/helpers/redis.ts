@@ -144,14 +144,14 @@ export async function startCluster(t: Test): Promise<{ readonly ports: readonly 
   }))
   const clients = await Promise.all(servers.map(({ url }) => connect(t, url)))
   for (const [index, client] of clients.entries()) {
-    const slots = Array.from({ length: 16_384 }, (_, slot) => slot).filter((slot) => slot % 3 === index)
+    const slots = Array.from({ length: 16_384 }, (_, slot) => slot).filter((slot) => Math.floor(slot / 5462) === index)
     await client.sendCommand(['CLUSTER', 'ADDSLOTS', ...slots.map(String)])
     await client.sendCommand(['CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1)])
   }
   for (const { port } of servers.slice(1)) await clients[0].sendCommand(['CLUSTER', 'MEET', '127.0.0.1', String(port)])
   for (const client of clients) {
     for (;;) {
-      const info = String(await client.sendCommand(['CLUSTER', 'INFO']))
+      const info = await client.sendCommand<string>(['CLUSTER', 'INFO'])
       if (info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')) break
     }
   }
