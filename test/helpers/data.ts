@@ -10,5 +10,10 @@ declare module '../../lib/index.ts' {
     b?: unknown
     c?: unknown
     n?: number
+    passport?: string
+    returnTo?: string
+    messages?: string[]
+    state?: string
+    _csrf?: string
   }
 }

@@ -1,0 +1,318 @@
+import { Authenticator, Strategy } from '@fastify/passport'
+import type { FastifyInstance } from 'fastify'
+import { Strategy as LocalStrategy } from 'passport-local'
+import t, { type Test } from 'tap'
+
+import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
+import { Browser, carriedBy } from '../helpers/browser.ts'
+import { serve, setCookies, stored } from '../helpers/serve.ts'
+import { Gate } from '../races/gate.ts'
+
+const users: Record<string, { name: string, password: string }> = {
+  ada: { name: 'ada', password: 'lovelace' },
+  grace: { name: 'grace', password: 'hopper' }
+}
+
+type AuthenticatorOptions = ConstructorParameters<typeof Authenticator>[0]
+
+/** A shop with a login form, as the README of @fastify/passport has it. */
+async function shop(t: Test, passportOptions: AuthenticatorOptions = {}, options: SessionOptions = {}): Promise<{ app: FastifyInstance, browser: Browser }> {
+  const { app } = await serve(t, options)
+  const passport = new Authenticator(passportOptions)
+  passport.use('local', new LocalStrategy((username, password, done) => {
+    const user = users[username]
+    // Without a type, passport flashes nothing.
+    const info = user?.password === password ? { type: 'success', message: `welcome, ${username}` } : { type: 'error', message: 'wrong name or password' }
+    done(null, info.type === 'success' ? user : false, info)
+  }))
+  passport.registerUserSerializer(async (user: { name: string }) => user.name)
+  passport.registerUserDeserializer(async (name: string) => users[name] ?? false)
+  await app.register(passport.initialize())
+  await app.register(passport.secureSession())
+
+  app.get('/cart/:item', async ({ session, params }) => { session.cart = [...session.cart ?? [], (params as { item: string }).item] })
+  app.post('/login-here', {
+    preValidation: passport.authenticate('local', { successRedirect: '/me', successFlash: true, failureRedirect: '/flash', failureFlash: true, failureMessage: true })
+  }, () => {})
+  app.post('/login-keep', {
+    preValidation: passport.authenticate('local', { successReturnToOrRedirect: '/me', successFlash: 'hello again', successMessage: true, keepSessionInfo: true })
+  }, () => {})
+  app.post('/log-in', async (request) => {
+    await request.logIn(users['grace'])
+    return { user: request.user, authenticated: request.isAuthenticated() }
+  })
+  app.get('/me', async (request) => ({ user: (request.user as { name: string } | undefined)?.name ?? null, authenticated: request.isAuthenticated() }))
+  app.get('/private', async (request, reply) => {
+    if (request.isAuthenticated()) return 'private'
+    request.session.returnTo = request.url
+    return reply.redirect('/flash')
+  })
+  app.get('/flash', async (_request, reply) => reply.flash() as object)
+  app.post('/log-out', async (request, reply) => {
+    await request.logOut()
+    return reply.redirect('/me')
+  })
+  app.post('/destroy-and-log-out', async (request) => {
+    await request.session.destroy()
+    await request.logOut()
+    return { authenticated: request.isAuthenticated() }
+  })
+  return { app, browser: new Browser(app) }
+}
+
+const ada = { method: 'POST', payload: { username: 'ada', password: 'lovelace' } } as const
+const intruder = { method: 'POST', payload: { username: 'ada', password: 'guessed' } } as const
+const nobody = { user: null, authenticated: false }
+
+function idOf(browser: Browser): string {
+  return browser.cookies.get('session_id') as string
+}
+
+async function dataOf(app: FastifyInstance, browser: Browser): Promise<unknown> {
+  return stored(app, idOf(browser))
+}
+
+t.test('a login changes the id, the old id is dead, and what the visitor had is dropped', async (t) => {
+  const { app, browser } = await shop(t)
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  const reply = await browser.get('/login-here', ada)
+  t.same([reply.statusCode, reply.headers.location], [302, '/me'])
+  t.equal(setCookies(reply).length, 1)
+  t.not(idOf(browser), before)
+  t.equal(await stored(app, before), undefined)
+  t.same(await dataOf(app, browser), { passport: 'ada' }, 'the flash message of the login too, as passport sets it before')
+  t.same((await browser.get('/me')).json(), { user: 'ada', authenticated: true })
+  t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody, 'who fixed the id has nothing')
+})
+
+t.test('keepSessionInfo: a login changes the id and keeps what the visitor had', async (t) => {
+  const { app, browser } = await shop(t)
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  await browser.get('/login-keep', ada)
+  t.not(idOf(browser), before)
+  t.equal(await stored(app, before), undefined)
+  t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['hello again'] }, messages: ['welcome, ada'], passport: 'ada' })
+})
+
+t.test('clearSessionIgnoreFields: a login keeps what they name, whether it is there or not', async (t) => {
+  const { app, browser } = await shop(t, { clearSessionIgnoreFields: ['cart', 'flash'] })
+  await browser.get('/login-here', ada)
+  t.same(await dataOf(app, browser), { flash: { success: ['welcome, ada'] }, passport: 'ada' })
+  await browser.get('/cart/apple')
+  await browser.get('/login-here', ada)
+  t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['welcome, ada', 'welcome, ada'] }, passport: 'ada' })
+})
+
+t.test('clearSessionOnLogin: false: login and logout change the id, and passport carries the data over', async (t) => {
+  const { app, browser } = await shop(t, { clearSessionOnLogin: false })
+  await browser.get('/cart/apple')
+  const ids = [idOf(browser)]
+  await browser.get('/login-here', ada)
+  ids.push(idOf(browser))
+  t.match(await dataOf(app, browser), { cart: ['apple'], passport: 'ada' })
+  await browser.get('/log-out', { method: 'POST' })
+  t.notOk(ids.includes(idOf(browser)))
+  for (const id of ids) t.equal(await stored(app, id), undefined)
+  t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['welcome, ada'] } })
+})
+
+t.test('logIn() by the app, and a login over another', async (t) => {
+  const { app, browser } = await shop(t)
+  await browser.get('/login-here', ada)
+  const before = idOf(browser)
+  t.same((await browser.get('/log-in', { method: 'POST' })).json(), { user: users['grace'], authenticated: true })
+  t.not(idOf(browser), before)
+  t.equal(await stored(app, before), undefined)
+  t.match((await browser.get('/me')).json(), { user: 'grace' })
+})
+
+t.test('a failed login leaves id and data, but for the message', async (t) => {
+  const { app, browser } = await shop(t)
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  const reply = await browser.get('/login-here', intruder)
+  t.same([reply.statusCode, reply.headers.location], [302, '/flash'])
+  t.equal(idOf(browser), before)
+  t.same(await dataOf(app, browser), { cart: ['apple'], flash: { error: ['wrong name or password'] }, messages: ['wrong name or password'] })
+  t.same((await browser.get('/me')).json(), nobody)
+  t.same((await browser.get('/flash')).json(), { error: ['wrong name or password'] })
+  t.same((await browser.get('/flash')).json(), {}, 'shown once')
+})
+
+t.test('failureFlash reaches a visitor who had no session', async (t) => {
+  const { browser } = await shop(t, {}, { saveUninitialized: false })
+  await browser.get('/login-here', intruder)
+  t.same((await browser.get('/flash')).json(), { error: ['wrong name or password'] })
+})
+
+t.test('returnTo leads back to where the visitor was stopped, with keepSessionInfo, and once', async (t) => {
+  const { app, browser } = await shop(t)
+  t.equal((await browser.get('/private?page=2')).headers.location, '/flash')
+  t.equal((await browser.get('/login-keep', ada)).headers.location, '/private?page=2')
+  t.equal((await browser.get('/private?page=2')).body, 'private')
+  t.notMatch(await dataOf(app, browser), { returnTo: String })
+  t.equal((await browser.get('/login-keep', ada)).headers.location, '/me')
+})
+
+t.test('logOut: the id is dead, nobody is logged in, and the browser has lost the cookie', async (t) => {
+  const { app, browser } = await shop(t, {}, { saveUninitialized: false })
+  await browser.get('/login-here', ada)
+  const before = idOf(browser)
+  const reply = await browser.get('/log-out', { method: 'POST' })
+  t.same([reply.statusCode, reply.headers.location], [302, '/me'])
+  t.equal(setCookies(reply).length, 1)
+  t.equal(idOf(browser), undefined)
+  t.equal(await stored(app, before), undefined)
+  t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody)
+})
+
+t.test('logOut with the default saveUninitialized: goes on in a session that is new and empty', async (t) => {
+  const { app, browser } = await shop(t)
+  await browser.get('/cart/apple')
+  await browser.get('/login-keep', ada)
+  const before = idOf(browser)
+  await browser.get('/log-out', { method: 'POST' })
+  t.not(idOf(browser), before)
+  t.same([await stored(app, before), await dataOf(app, browser)], [undefined, {}])
+  t.same((await browser.get('/me')).json(), nobody)
+})
+
+t.test('logOut() after session.destroy()', async (t) => {
+  for (const clearSessionOnLogin of [true, false]) {
+    const { app, browser } = await shop(t, { clearSessionOnLogin }, { saveUninitialized: false })
+    await browser.get('/cart/apple')
+    await browser.get('/login-here', ada)
+    const before = idOf(browser)
+    const reply = await browser.get('/destroy-and-log-out', { method: 'POST' })
+    t.same([reply.statusCode, reply.json()], [200, { authenticated: false }])
+    t.equal(await stored(app, before), undefined)
+    t.equal(idOf(browser), undefined, 'the cookie is cleared')
+    t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody)
+  }
+})
+
+t.test('logOut() where nobody is logged in', async (t) => {
+  const { browser } = await shop(t, {}, { saveUninitialized: false })
+  const reply = await browser.get('/log-out', { method: 'POST' })
+  t.equal(reply.statusCode, 302)
+  t.same(setCookies(reply), [])
+})
+
+t.test('a user who is no more is logged out: the id is dead', async (t) => {
+  const { app, browser } = await shop(t, {}, { saveUninitialized: false })
+  users['mary'] = { name: 'mary', password: 'somerville' }
+  await browser.get('/login-here', { method: 'POST', payload: { username: 'mary', password: 'somerville' } })
+  t.match((await browser.get('/me')).json(), { user: 'mary' })
+  const before = idOf(browser)
+  delete users['mary']
+  t.same((await browser.get('/me')).json(), nobody)
+  t.equal(await stored(app, before), undefined)
+  t.equal(idOf(browser), undefined)
+})
+
+// A request that read the session before it ended, stopped with its write in hand, or with its answer.
+for (const [verb, when] of [['get', 'after'], ['update', 'before']] as const) {
+  for (const [name, path] of [['logOut', '/log-out'], ['a login', '/log-in']] as const) {
+    t.test(`P1: a slow request, stopped ${when} its ${verb}, does not undo ${name}`, async (t) => {
+      const gate = new Gate(new MemoryStore())
+      const { app, browser } = await shop(t, {}, { store: gate })
+      await browser.get('/login-here', ada)
+      await browser.get('/cart/apple')
+      const before = idOf(browser)
+      const held = gate.hold(verb, when)
+      const slow = browser.send('/cart/pear')
+      await held.reached
+      await browser.get(path, { method: 'POST' })
+      const after = idOf(browser)
+      held.release()
+      const reply = browser.receive(await slow)
+      t.equal(reply.statusCode, 200)
+      t.same(carriedBy(reply), { header: undefined, cookie: undefined })
+      t.equal(idOf(browser), after)
+      t.equal(await stored(app, before), undefined)
+      t.same(await dataOf(app, browser), name === 'logOut' ? {} : { passport: 'grace' })
+      t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody)
+    })
+  }
+}
+
+t.test('P1: a slow login that keeps the visitor\'s data fails if the session ended meanwhile', async (t) => {
+  const gate = new Gate(new MemoryStore())
+  const { app, browser } = await shop(t, {}, { store: gate })
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  const held = gate.hold('delete')
+  const slow = browser.send('/login-keep', ada)
+  await held.reached
+  await browser.get('/logout')
+  held.release()
+  const reply = browser.receive(await slow)
+  t.same([reply.statusCode, reply.json().code], [409, 'HOLDFAST_SESSION_GONE'])
+  t.same(carriedBy(reply), { header: undefined, cookie: undefined })
+  t.equal(await stored(app, before), undefined)
+})
+
+t.test('of two logins at once over one session both succeed, each under an id of its own', async (t) => {
+  const gate = new Gate(new MemoryStore())
+  const { app, browser } = await shop(t, {}, { store: gate })
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  const held = gate.hold('delete')
+  const slow = browser.send('/login-here', ada)
+  await held.reached
+  await browser.get('/log-in', { method: 'POST' })
+  const grace = idOf(browser)
+  held.release()
+  const reply = await slow
+  const id = carriedBy(reply).cookie as string
+  t.equal(new Set([before, grace, id]).size, 3)
+  t.same([await stored(app, before), await stored(app, grace), await stored(app, id)], [undefined, { passport: 'grace' }, { passport: 'ada' }])
+})
+
+t.test('a store that fails during the login: 503, no id goes out, and nobody is logged in', async (t) => {
+  const gate = new Gate(new MemoryStore())
+  const { browser } = await shop(t, {}, { store: gate })
+  await browser.get('/cart/apple')
+  const before = idOf(browser)
+  const pass = gate.intercept
+  gate.intercept = async (call, next) => {
+    if (call.verb === 'delete') throw new Error('the store is down')
+    return pass(call, next)
+  }
+  const reply = await browser.get('/login-here', ada)
+  t.same([reply.statusCode, reply.json().code], [503, 'HOLDFAST_STORE_FAILED'])
+  t.same(setCookies(reply), [])
+  t.equal(reply.headers.location, undefined)
+  gate.intercept = pass
+  t.equal(idOf(browser), before)
+  t.same((await browser.get('/me')).json(), nobody)
+})
+
+t.test('two authenticators, each in a scope and under a key of its own, share one session', async (t) => {
+  class Always extends Strategy {
+    override authenticate(): void { this.success(users['grace']) }
+  }
+  const { app } = await serve(t)
+  for (const [key, other] of [['customer', 'staff'], ['staff', 'customer']] as const) {
+    const passport = new Authenticator({ key, clearSessionIgnoreFields: [other] })
+    passport.use(new Always('always'))
+    passport.registerUserSerializer(async (user: { name: string }) => user.name)
+    passport.registerUserDeserializer(async (name: string) => users[name] ?? false)
+    await app.register(async (scope) => {
+      await scope.register(passport.initialize())
+      await scope.register(passport.secureSession())
+      scope.get('/login', { preValidation: passport.authenticate('always', { authInfo: false }) }, async () => 'in')
+      scope.get('/me', async (request) => ({ authenticated: request.isAuthenticated() }))
+    }, { prefix: `/${key}` })
+  }
+  const browser = new Browser(app)
+  await browser.get('/customer/login')
+  t.same((await browser.get('/customer/me')).json(), { authenticated: true })
+  t.same((await browser.get('/staff/me')).json(), { authenticated: false })
+  const before = idOf(browser)
+  await browser.get('/staff/login')
+  t.not(idOf(browser), before)
+  t.same(await dataOf(app, browser), { customer: 'grace', staff: 'grace' })
+})
