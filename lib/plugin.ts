@@ -76,9 +76,14 @@ function claimNames(fastify: FastifyInstance & { [claimed]?: readonly string[] }
   Object.defineProperty(fastify, claimed, { value: [...names, cookie, header], configurable: true })
 }
 
-/** Scanners and preflights would fill the store with sessions that nobody comes back to (CORS preflight: Fetch, 3.3.2). */
-function mayBegin(request: FastifyRequest, status: number): boolean {
-  return !request.is404 && status !== 404 && !(request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined)
+/**
+ * Scanners, preflights and refused handshakes would fill the store with sessions that nobody comes back to
+ * (CORS preflight: Fetch, 3.3.2; handshake: RFC 6455, 4.2.1).
+ */
+function mayBegin({ headers, is404, method }: FastifyRequest, status: number): boolean {
+  if (is404 || status === 404) return false
+  if (method === 'OPTIONS' && headers['access-control-request-method'] !== undefined) return false
+  return headers.upgrade?.toLowerCase() !== 'websocket'
 }
 
 /** As Fastify tells one: it need not be Node's own. */

@@ -222,12 +222,16 @@ const table: readonly Row[] = [
   }
 ]
 
-/** Routes by which a 404 and a preflight can be written to. */
+/** Routes by which a 404, a preflight and a refused handshake can be written to. */
 async function site(t: Test, wrap: (inner: MemoryStore) => WatchedStore): Promise<World> {
   const scene = await world(t, wrap)
   scene.app.options('/', async ({ session, query }) => {
     if ('write' in (query as object)) session.a = 'written'
     return 'ok'
+  })
+  scene.app.get('/socket', async ({ session, query }, reply) => {
+    if ('write' in (query as object)) session.a = 'written'
+    return reply.code(401).send('no')
   })
   scene.app.setNotFoundHandler(async ({ session, query }, reply) => {
     if ('write' in (query as object)) session.a = 'written'
@@ -330,7 +334,8 @@ for (const [kind, wrap] of Object.entries(wraps)) {
 
     const cases = [
       ['a 404', { url: '/no/such/page' }, '/no/such/page?write', 404],
-      ['a CORS preflight', { url: '/', ...preflight }, '/?write', 200]
+      ['a CORS preflight', { url: '/', ...preflight }, '/?write', 200],
+      ['S40: a WebSocket handshake that was refused', { url: '/socket', headers: { connection: 'Upgrade', upgrade: 'WebSocket' } }, '/socket?write', 401]
     ] as const
     for (const [name, request, writing, status] of cases) {
       t.test(`${name} does not, unless it is written to`, async (t) => {
@@ -346,9 +351,11 @@ for (const [kind, wrap] of Object.entries(wraps)) {
       })
     }
 
-    t.test('an OPTIONS request that is no preflight begins one', async (t) => {
+    t.test('an OPTIONS request that is no preflight begins one, and an upgrade to something else', async (t) => {
       const { app, store } = await site(t, wrap)
       await app.inject({ url: '/', method: 'OPTIONS' })
+      t.same(store.taken(), ['create'])
+      await app.inject({ url: '/socket', headers: { connection: 'Upgrade', upgrade: 'h2c' } })
       t.same(store.taken(), ['create'])
     })
   })

@@ -37,7 +37,7 @@ export interface SessionOptions {
   store?: SessionStore
   /** Makes an id: 22 to 128 characters of `A-Z a-z 0-9 - _`, unguessable and unique. Default: `crypto.randomUUID`. */
   generateId?: () => string
-  /** Whether a new session that nothing was written to is stored and its id sent. A 404 and a CORS preflight never begin one. Default: true. */
+  /** Whether a new session that nothing was written to is stored and its id sent. A 404, a CORS preflight and a WebSocket handshake never begin one. Default: true. */
   saveUninitialized?: boolean
   /**
    * Answers on both transports every time, as if each request spoke both, but never over another session's cookie;
