@@ -59,7 +59,7 @@ async function site(t: Test, order: readonly Registered[], options: SessionOptio
 
 function varies(reply: LightMyRequestResponse): string[] {
   const { vary } = reply.headers
-  return vary === undefined ? [] : String(vary).toLowerCase().split(', ').toSorted()
+  return vary === undefined ? [] : vary.toLowerCase().split(', ').toSorted()
 }
 
 for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {

@@ -27,9 +27,9 @@ async function chat(t: Test, options: SessionOptions = {}): Promise<Served & { u
       regenerate: () => session.regenerate(['cart']),
       destroy: () => session.destroy()
     }
-    socket.on('message', async (asked) => {
+    socket.on('message', async (asked: Buffer) => {
       try {
-        socket.send(JSON.stringify(await acts[String(asked) as Asked]() ?? 'done'))
+        socket.send(JSON.stringify(await acts[asked.toString() as Asked]() ?? 'done'))
       } catch (error) {
         socket.send(JSON.stringify((error as { code?: string }).code))
       }
@@ -44,7 +44,7 @@ async function chat(t: Test, options: SessionOptions = {}): Promise<Served & { u
 
 interface Client {
   readonly socket: WebSocket
-  ask(...messages: Asked[]): Promise<unknown[]>
+  readonly ask: (...messages: Asked[]) => Promise<unknown[]>
 }
 
 async function connect(t: Test, url: string, headers: Record<string, string> = {}): Promise<Client> {
@@ -53,7 +53,7 @@ async function connect(t: Test, url: string, headers: Record<string, string> = {
   await once(socket, 'open')
   return {
     socket,
-    async ask(...messages) {
+    ask: async (...messages) => {
       const answers: unknown[] = []
       for (const message of messages) {
         const answer = once(socket, 'message')
