@@ -193,6 +193,19 @@ t.test('logOut() after session.destroy()', async (t) => {
   }
 })
 
+t.test('a client that carries the id in the header logs in and out by it', async (t) => {
+  const { app } = await shop(t)
+  const before = (await app.inject('/cart/apple')).headers['x-session-id'] as string
+  const login = await app.inject({ ...ada, url: '/login-here', headers: { 'x-session-id': before } })
+  const id = carriedBy(login).header as string
+  t.not(id, before)
+  t.same((await app.inject({ url: '/me', headers: { 'x-session-id': id } })).json(), { user: 'ada', authenticated: true })
+  t.same((await app.inject({ url: '/me', headers: { 'x-session-id': before } })).json(), nobody)
+  const logout = await app.inject({ method: 'POST', url: '/log-out', headers: { 'x-session-id': id } })
+  t.notOk([before, id].includes(carriedBy(logout).header as string))
+  t.same((await app.inject({ url: '/me', headers: { 'x-session-id': id } })).json(), nobody)
+})
+
 t.test('logOut() where nobody is logged in', async (t) => {
   const { browser } = await shop(t, {}, { saveUninitialized: false })
   const reply = await browser.get('/log-out', { method: 'POST' })

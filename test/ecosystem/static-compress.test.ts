@@ -51,7 +51,7 @@ async function site(t: Test, order: readonly Registered[], options: SessionOptio
   })
   app.get('/response', async ({ session }) => {
     session.a = 'x'
-    return new Response(new Blob([style]).stream(), { headers: { 'content-type': 'text/css' } })
+    return new Response(new Blob([style]).stream(), { headers: { 'content-type': 'text/css', vary: 'Accept-Language' } })
   })
   app.get('/look-away', async () => ({ style }))
   return { app, store, clock }
@@ -191,7 +191,7 @@ for (const order of [['sessions', 'compress', 'static'], ['compress', 'static', 
           t.equal(reply.headers['content-encoding'], 'gzip', url)
           const body = gunzipSync(reply.rawPayload).toString()
           t.equal(url === '/json' ? JSON.parse(body).style : body, style, url)
-          t.same(varies(reply), ['accept-encoding', 'cookie', 'x-session-id'], url)
+          t.same(varies(reply), ['accept-encoding', ...url === '/response' ? ['accept-language'] : [], 'cookie', 'x-session-id'], url)
           t.equal(setCookies(reply).length, 1, url)
           t.match(await stored(app, carriedBy(reply).cookie as string), url === '/file' ? { n: 1 } : { a: 'x' }, url)
         }
