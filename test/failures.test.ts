@@ -199,7 +199,7 @@ for (const fault of kinds) {
     const rejections = unhandled(t)
     const served = await serve(t)
     const { app } = served
-    app.get('/update', async ({ session }) => { void session.update((draft) => { draft.n = 1 }) })
+    app.get('/update-unawaited', async ({ session }) => { void session.update((draft) => { draft.n = 1 }) })
     app.get('/destroy', async ({ session }) => { void session.destroy() })
     app.get('/save', async ({ session }) => {
       session.a = 'new'
@@ -207,7 +207,7 @@ for (const fault of kinds) {
     })
     app.get('/regenerate', async ({ session }) => { void session.regenerate() })
     const id = await begin(app)
-    for (const [url, verb] of [['/update', 'update'], ['/destroy', 'delete'], ['/save', 'update'], ['/regenerate', 'delete']] as const) {
+    for (const [url, verb] of [['/update-unawaited', 'update'], ['/destroy', 'delete'], ['/save', 'update'], ['/regenerate', 'delete']] as const) {
       const mend = breaks(served, verb, fault)
       isOutage(t, await ask(served, url, { cookie: `session_id=${id}` }), codes[fault], url)
       mend()
