@@ -35,6 +35,11 @@ export class SessionManager implements Operations {
     return new UnitOfWork(this.#config, this, nothingCarried, 'none')
   }
 
+  /** Begins a session without a request. */
+  begin(): UnitOfWork {
+    return new UnitOfWork(this.#config, this, nothingCarried, 'new')
+  }
+
   /** Turns what a request carries into its session. Rejects if the store fails: that is not "no session". */
   resolve(carried: Carried): MaybePromise<UnitOfWork> {
     const work = new UnitOfWork(this.#config, this, carried, 'new')

@@ -30,7 +30,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
 
   fastify.decorateRequest(workKey as unknown as string, null)
   fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (workOf(this) ?? none).session } })
-  fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager))
+  fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager, transports))
 
   fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
     if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()

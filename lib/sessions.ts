@@ -2,7 +2,8 @@ import { SessionError } from './errors.ts'
 import { isPublicId, publicIdOf } from './identifier.ts'
 import type { SessionManager } from './manager.ts'
 import type { Config } from './options.ts'
-import type { SessionData, Sessions, StoredSession } from '../types/session.ts'
+import type { Transports } from './transport.ts'
+import type { SessionData, Sessions, StoredSession, Transport } from '../types/session.ts'
 import type { SessionStore } from '../types/store.ts'
 
 /** The sessions without a request. */
@@ -10,11 +11,13 @@ export class StoredSessions implements Sessions {
   readonly store: SessionStore
   readonly #config: Config
   readonly #manager: SessionManager
+  readonly #transports: Transports
 
-  constructor(config: Config, manager: SessionManager) {
+  constructor(config: Config, manager: SessionManager, transports: Transports) {
     this.store = config.store
     this.#config = config
     this.#manager = manager
+    this.#transports = transports
   }
 
   async get(publicId: string): Promise<StoredSession | undefined> {
@@ -37,5 +40,14 @@ export class StoredSessions implements Sessions {
 
   publicIdOf(id: string): string {
     return publicIdOf(this.#config.sessionName, id)
+  }
+  /** Begins a session, and answers the headers of a request that carries it: `seedSession` of fastify-holdfast/testing, and no part of `Sessions`. */
+  async seed(data: SessionData, transport: Transport | undefined, maxAge: number | undefined): Promise<Record<string, string>> {
+    const work = this.#manager.begin()
+    for (const [key, value] of Object.entries(data)) work.session.set(key, value)
+    if (maxAge !== undefined) work.session.maxAge = maxAge
+    const headers = this.#transports.carry(work.wireId, transport)
+    await work.save()
+    return headers
   }
 }

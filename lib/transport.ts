@@ -3,6 +3,7 @@ import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
 import { keepPrivate, vary } from './caches.ts'
+import { optionError } from './errors.ts'
 import { isWellFormed } from './identifier.ts'
 import { secondsUntil } from './lifetime.ts'
 import type { CookieAttributes, Transport } from '../types/session.ts'
@@ -77,6 +78,14 @@ export class Transports {
       return ''
     }
     return found === 0 ? undefined : fastifyCookie.parse(cookies, { decode: String })[name]
+  }
+
+  /** The headers of a request that carries an id, as `read` finds it. */
+  carry(id: string, transport: Transport = this.#config.sessionCookie === false ? 'header' : 'cookie'): Record<string, string> {
+    const { sessionHeader, sessionCookie } = this.#config
+    const name = transport === 'header' ? sessionHeader : sessionCookie
+    if (name === false) throw optionError('transport', `one that the registration has, and it has no ${transport}`)
+    return transport === 'header' ? { [name.toLowerCase()]: id } : { cookie: `${name}=${id}` }
   }
 
   /** Puts the outcome on the reply. */

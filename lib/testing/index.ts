@@ -1,3 +1,5 @@
+export { TestBrowser } from './browser.ts'
 export { TestClock } from './clock.ts'
 export { storeConformance, type ConformanceOptions } from './conformance.ts'
+export { seedSession, type SeedOptions } from './seed.ts'
 export type { Clock, Timer } from '../../types/clock.ts'
