@@ -182,11 +182,10 @@ t.test('every page is reached from the README', async (t) => {
   }
 })
 
-const reference = readPage('docs/reference.md')
-
-/** The names in the first column of a table of the reference. */
-function rows(heading: string): string[] {
-  const table = reference.text.slice(reference.text.indexOf(heading)).split('\n\n')[0] ?? ''
+/** The names in the first column of a table. */
+function rows(heading: string, path = 'docs/reference.md'): string[] {
+  const { text } = readPage(path)
+  const table = text.slice(text.indexOf(heading)).split('\n\n')[0] ?? ''
   return table.split('\n').slice(2).flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`(\w+)/g)].map(([, name = '']) => name))
 }
 
@@ -203,10 +202,12 @@ function exported(source: string): string[] {
   return lists.flat().filter((name) => !name.startsWith('type '))
 }
 
-t.test('the reference has every option, every member, every code and every helper, and no other', async (t) => {
+t.test('the tables of options, members, codes and helpers have every one, and no other', async (t) => {
   t.same(rows('| option | default'), names('types/options.ts', 'export interface SessionOptions'))
   t.same(rows('| member of `request.session`'), names('types/session.ts', 'export interface SessionMembers'))
   t.same(rows('| member of `fastify.sessions`'), names('types/session.ts', 'export interface Sessions'))
+  t.same(rows('| option of `RedisStore`', 'docs/several-machines.md'), names('lib/stores/redis.ts', 'export interface RedisStoreOptions'))
+  t.same(rows('| option of `storeConformance`', 'docs/write-a-store.md'), names('lib/testing/conformance.ts', 'export interface ConformanceOptions'))
   t.same(rows('| export of `fastify-holdfast/testing`'), exported('lib/testing/index.ts'))
   const codes = [...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[(\d+)/gm)].map(([, code]) => code)
   t.same(rows('| code | status').toSorted(), codes.toSorted())
