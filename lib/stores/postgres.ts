@@ -25,6 +25,8 @@ export interface PostgresTableOptions {
 
 /** The options of a PostgresStore. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
 export interface PostgresStoreOptions extends PostgresTableOptions {
+  /** Your pool, made and ended by you. */
+  pool: PostgresPool
   /** The most calls that wait for the server, the pool's queue included; one more fails at once. Default: 1000. */
   maxPending?: number
   /** Where the app's time comes from; for tests. Default: the system's. */
@@ -51,14 +53,14 @@ export class PostgresStore implements SessionStore {
   readonly #statements: Statements
 
   /** @throws HOLDFAST_OPTION_INVALID */
-  constructor(pool: PostgresPool, options: PostgresStoreOptions = {}) {
-    const { table, unlogged, maxPending, clock = systemClock } = options
+  constructor(options: PostgresStoreOptions) {
+    const { pool, table, maxPending, clock = systemClock } = options
     if (typeof pool?.query !== 'function') throw optionError('pool', 'a Pool of pg, or what queries as it does')
     if (typeof clock?.now !== 'function') throw optionError('clock', 'an object with now')
     this.#pool = pool
     this.#inFlight = new InFlight(maxPending)
     this.#clock = clock
-    this.#ddl = PostgresStore.ddl({ table, unlogged } as PostgresTableOptions)
+    this.#ddl = PostgresStore.ddl(options)
     this.#statements = statements(nameOf(table).quoted)
     // pg tells of an idle connection that broke by an event that ends the process if nobody listens. The next call will tell.
     if (pool.listenerCount?.('error') === 0) pool.on?.('error', () => {})
@@ -103,8 +105,8 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
 
   /**
    * Deletes records that expired an hour ago or more, in transactions of at most `batch` records (default: 1000), and answers
-   * how many it deleted. Nothing expired is ever served; this frees its space. Nobody else does: call it every hour or so, from one
-   * process or from several, which share the work and do not wait for each other.
+   * how many it deleted. What has expired is never served, deleted or not; this frees its space, and nothing else does: call it
+   * every hour or so, from one process or from several, which share the work and do not wait for each other.
    *
    * @throws HOLDFAST_OPTION_INVALID
    */
@@ -161,11 +163,19 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
         try {
           return await this.#pool.query(text, values)
         } catch (fault) {
-          if (tries === mostTries || (fault as { code?: unknown } | null)?.code !== serializationFailure) throw fault
+          if (tries === mostTries || (fault as { code?: unknown } | null)?.code !== serializationFailure) throw withoutValues(fault)
         }
       }
     })
   }
+}
+
+/** A server may quote the row, or the values of the statement, beside its message: they must not reach a log. */
+function withoutValues(fault: unknown): unknown {
+  if (typeof fault === 'object' && fault !== null) {
+    for (const property of ['detail', 'where', 'internalQuery']) Reflect.deleteProperty(fault, property)
+  }
+  return fault
 }
 
 /** A row as the statements answer it; durations in milliseconds from when the server got the statement. */
@@ -178,33 +188,37 @@ interface Row {
   readonly live: boolean
 }
 
-/** @param askedAt the app's instant before the call, so that what is made of it is never later than the truth */
+/**
+ * What cannot be read is no record of ours.
+ *
+ * @param askedAt the app's instant before the call, so that what is made of it is never later than the truth
+ */
 function liveRecord(rows: readonly unknown[], askedAt: number): SessionRecord | undefined {
   const [row] = rows as readonly Row[]
-  if (row?.live !== true) return undefined
-  const { data, version, max_age: maxAge } = row
+  if (row?.live !== true || typeof row.data !== 'string' || typeof row.version !== 'string') return undefined
   const createdAt = instant(askedAt, row.created_in)
   const expiresAt = instant(askedAt, row.expires_in)
-  if (typeof data !== 'string' || typeof version !== 'string') throw new Error('a row of the table of sessions is not a session')
-  return { data, version, createdAt, expiresAt, ...maxAge === null ? undefined : { maxAge } }
+  if (createdAt === undefined || expiresAt === undefined) return undefined
+  return { data: row.data, version: row.version, createdAt, expiresAt, ...row.max_age === null ? undefined : { maxAge: Number(row.max_age) } }
 }
 
-function instant(askedAt: number, duration: number): number {
+/** Undefined: the row had 'infinity', which no session has. */
+function instant(askedAt: number, duration: number): number | undefined {
   const at = Math.floor(askedAt + Number(duration))
-  if (!Number.isFinite(at)) throw new Error('a row of the table of sessions has no proper instants')
-  return at
+  return Number.isFinite(at) ? at : undefined
 }
 
 type Statements = Readonly<Record<'get' | 'create' | 'update' | 'touch' | 'delete' | 'deleteExpired', string>>
 
 /**
  * The server's clock alone decides. Instants come as durations and go as durations, both counted from when the server got
- * the statement (statement_timestamp()): so the clocks need not agree, and what a statement waits for lengthens no life. Whether a record is
- * live is asked of the present (clock_timestamp()), since a statement may have waited for a lock while the record expired.
+ * the statement (statement_timestamp()): so the clocks need not agree, and a wait for a lock lengthens no life. A wait on the way there, in
+ * the pool's queue or the network, lengthens the idle life by as much, never the absolute one, which readers check. Whether a record
+ * is live is asked of the present (clock_timestamp()), since a statement may have waited for a lock while the record expired.
  */
 function statements(table: string): Statements {
   const at = (duration: string): string => `statement_timestamp() + ${duration}::float8 * interval '1 millisecond'`
-  const until = (column: string): string => `(extract(epoch FROM ${column} - statement_timestamp()) * 1000)::float8`
+  const until = (column: string): string => `((extract(epoch FROM ${column}) - extract(epoch FROM statement_timestamp())) * 1000)::float8`
   const record = `data, version, max_age, ${until('created_at')} AS created_in, ${until('expires_at')} AS expires_in, expires_at > clock_timestamp() AS live`
 
   return Object.freeze({
