@@ -187,14 +187,14 @@ async function share(): Promise<pg.PoolConfig> {
     await control.end()
   })
   await control.query(`CREATE SCHEMA ${schema}`)
-  return { ...config, options: `-c search_path=${schema}` }
+  return { ...config, options: `-c search_path=${schema} -c synchronous_commit=off` }
 }
 
 /** A pool that ends with the test. `settings` hold for its sessions, `{ default_transaction_isolation: 'serializable' }`. */
 export async function openPool(t: Test, settings: Record<string, string> = {}, config?: pg.PoolConfig): Promise<pg.Pool> {
   const { options = '', ...base } = config ?? await postgres()
   const set = Object.entries(settings).map(([name, value]) => ` -c ${name}=${value.replaceAll(' ', '\\ ')}`)
-  const pool = new pg.Pool({ ...base, options: options + set.join('') })
+  const pool = new pg.Pool({ ...base, max: 12, options: options + set.join('') })
   t.teardown(() => pool.end())
   return pool
 }
