@@ -180,11 +180,11 @@ function withoutValues(fault: unknown): unknown {
 
 /** A row as the statements answer it; durations in milliseconds from when the server got the statement. */
 interface Row {
-  readonly data: string
-  readonly version: string
-  readonly max_age: number | null
-  readonly created_in: number
-  readonly expires_in: number
+  readonly data: unknown
+  readonly version: unknown
+  readonly max_age: unknown
+  readonly created_in: unknown
+  readonly expires_in: unknown
   readonly live: boolean
 }
 
@@ -203,12 +203,22 @@ function liveRecord(rows: readonly unknown[], askedAt: number): SessionRecord | 
 }
 
 /** Undefined: the row had 'infinity', which no session has. */
-function instant(askedAt: number, duration: number): number | undefined {
-  const at = Math.floor(askedAt + Number(duration))
-  return Number.isFinite(at) ? at : undefined
+function instant(askedAt: number, duration: unknown): number | undefined {
+  const epoch = Math.floor(askedAt + Number(duration))
+  return Number.isFinite(epoch) ? epoch : undefined
 }
 
 type Statements = Readonly<Record<'get' | 'create' | 'update' | 'touch' | 'delete' | 'deleteExpired', string>>
+
+/** The instant so many milliseconds after the server got the statement. */
+function at(duration: string): string {
+  return `statement_timestamp() + ${duration}::float8 * interval '1 millisecond'`
+}
+
+/** The milliseconds from when the server got the statement until an instant. */
+function until(column: string): string {
+  return `((extract(epoch FROM ${column}) - extract(epoch FROM statement_timestamp())) * 1000)::float8`
+}
 
 /**
  * The server's clock alone decides. Instants come as durations and go as durations, both counted from when the server got
@@ -217,8 +227,6 @@ type Statements = Readonly<Record<'get' | 'create' | 'update' | 'touch' | 'delet
  * is live is asked of the present (clock_timestamp()), since a statement may have waited for a lock while the record expired.
  */
 function statements(table: string): Statements {
-  const at = (duration: string): string => `statement_timestamp() + ${duration}::float8 * interval '1 millisecond'`
-  const until = (column: string): string => `((extract(epoch FROM ${column}) - extract(epoch FROM statement_timestamp())) * 1000)::float8`
   const record = `data, version, max_age, ${until('created_at')} AS created_in, ${until('expires_at')} AS expires_in, expires_at > clock_timestamp() AS live`
 
   return Object.freeze({

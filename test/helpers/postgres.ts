@@ -194,7 +194,7 @@ async function share(): Promise<pg.PoolConfig> {
 export async function openPool(t: Test, settings: Record<string, string> = {}, config?: pg.PoolConfig): Promise<pg.Pool> {
   const { options = '', ...base } = config ?? await postgres()
   const set = Object.entries(settings).map(([name, value]) => ` -c ${name}=${value.replaceAll(' ', '\\ ')}`)
-  const pool = new pg.Pool({ ...base, max: 12, options: options + set.join('') })
+  const pool = new pg.Pool({ max: 12, ...base, options: options + set.join('') })
   t.teardown(() => pool.end())
   return pool
 }
