@@ -36,6 +36,9 @@ export interface PostgresStoreOptions extends PostgresTableOptions {
 /** How often a statement is made again that the server has undone for the sake of another. */
 const mostTries = 100
 
+/** What those who make a table lock, so as to do it one after the other: "hold" in ASCII. */
+const creationLock = 0x68_6f_6c_64
+
 /** The SQLSTATE of a transaction that was undone since it could not be put in order with others. */
 const serializationFailure = '40001'
 
@@ -100,7 +103,7 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
    */
   async createTable(): Promise<void> {
     // IF NOT EXISTS alone fails if another creates at the same moment. Statements sent together are one transaction.
-    await this.#inFlight.call(() => this.#pool.query(`SELECT pg_advisory_xact_lock(hashtext('fastify-holdfast'));\n${this.#ddl}`))
+    await this.#inFlight.call(() => this.#pool.query(`SELECT pg_advisory_xact_lock(${creationLock});\n${this.#ddl}`))
   }
 
   /**

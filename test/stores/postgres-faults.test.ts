@@ -160,6 +160,24 @@ t.test('PostgresStore and a server in trouble', { skip: skipOwnServer }, async (
     t.equal(pool.waitingCount, 0)
   })
 
+  await t.test('a server that is silent for good holds no place for longer than the pool waits for an answer', async (t) => {
+    const { app, clock, store, pending, quiet, pool } = await world(t, { maxPending: 1 }, { max: 1, query_timeout: 1000, connectionTimeoutMillis: 1000 })
+    const id = await begin(app)
+    await server.freeze()
+    t.teardown(() => { server.thaw() })
+    for (let request = 0; request < 2; request += 1) {
+      const reply = app.inject({ url: '/read', headers: { cookie: `session_id=${id}` } }).then((answer) => answer)
+      await pending(1)
+      await t.rejects(async () => store.get('another'), { message: /did not join/ })
+      clock.advance(2000)
+      isOutage(t, await reply, /^HOLDFAST_STORE_/, 'silent')
+      await quiet()
+    }
+    t.equal(pool.totalCount, 0)
+    server.thaw()
+    t.same((await app.inject({ url: '/read', headers: { cookie: `session_id=${id}` } })).json(), { a: 'old' })
+  })
+
   await t.test('P4, P8: frozen while a request commits: 503, and what was under way takes effect at most once', async (t) => {
     const { app, clock, store, quiet } = await world(t)
     t.teardown(() => { server.thaw() })
