@@ -310,8 +310,9 @@ t.test('a table in a schema, a name in capitals, a name as long as can be, an un
     const { rows } = await pool.query('SELECT relname FROM pg_class WHERE relname = $1 AND relpersistence = \'u\' AND relnamespace = current_schema::regnamespace', [table.slice(schema.length + 1)])
     t.equal(rows.length, 1, 'spelt as it was given')
   }
-  const indexes = (await pool.query('SELECT indexname FROM pg_indexes WHERE schemaname = current_schema AND indexname ~ \'_expiry$\'')).rows.map(({ indexname }) => indexname)
-  for (const table of ['in_a_schema', 'Sessions', 'x'.repeat(50), 'select', '_$1']) t.ok(indexes.includes(`${table}_expiry`), `the index of ${table}`)
+  const { rows } = await pool.query('SELECT indexname FROM pg_indexes WHERE schemaname = current_schema AND indexname ~ \'_expiry$\'')
+  const indexes = new Set(rows.map(({ indexname }) => indexname))
+  for (const table of ['in_a_schema', 'Sessions', 'x'.repeat(50), 'select', '_$1']) t.ok(indexes.has(`${table}_expiry`), `the index of ${table}`)
 })
 
 t.test('wrong options are refused', async (t) => {
@@ -360,19 +361,22 @@ t.test('data with U+0000 is refused, and what is stored is as it was', { skip: s
   t.match(await store.get(key), { data: '{"a":"old"}', version: 'v1' })
 })
 
-t.test('P10, S38: what the server says of a row that it refuses is kept from the log and from the reply', { skip: skipPostgres }, async (t) => {
+t.test('P10, S38: what the server quotes of a row that it refuses is kept from the log and from the reply', { skip: skipPostgres }, async (t) => {
   const { store, pool, table } = await postgresStore()
   await pool.query(`ALTER TABLE ${table} ADD CHECK (data NOT LIKE '%the-secret%')`)
+  t.match(await pool.query(`INSERT INTO ${table} VALUES ('k', 'the-secret', '', 0, now(), now())`).catch((fault: unknown) => fault), { detail: /the-secret/ }, 'it does quote it')
   const log: string[] = []
   const app = await serve(t, { store }, log)
+  app.addHook('onError', async ({ log }, _reply, { cause }) => { log.error(cause) })
+  app.get('/write-the-secret', async ({ session }) => { session.a = 'the-secret' })
   const browser = new Browser(app)
   await browser.get('/write/value')
-  const reply = await browser.get('/write/the-secret')
+  const reply = await browser.get('/write-the-secret')
   t.equal(reply.statusCode, 503)
   t.equal(reply.json().code, 'HOLDFAST_STORE_FAILED')
-  const fault = log.find((line) => line.includes('violates check constraint')) as string
-  t.ok(fault, 'the log tells what is wrong')
-  for (const line of log) t.notOk(JSON.stringify({ ...JSON.parse(line), req: undefined }).includes('the-secret'))
+  t.notMatch(reply.body, 'the-secret')
+  t.match(log.find((line) => line.includes('23514')), 'violates check constraint', 'the log tells what is wrong')
+  for (const line of log) t.notMatch(line.replaceAll('/write-the-secret', ''), 'the-secret')
   t.same((await browser.get('/read')).json(), { a: 'value' })
 })
 
