@@ -1,5 +1,6 @@
 import { MemoryStore } from '../../lib/index.ts'
 import type { TestClock } from '../../lib/testing/index.ts'
+import { postgresStore, skipPostgres } from './postgres.ts'
 import { redisStore, skipRedis } from './redis.ts'
 import type { Aging } from './stores.ts'
 
@@ -21,5 +22,6 @@ const memory: Backend = {
 /** MemoryStore, and the stores on servers; BACKENDS=memory leaves these out. */
 export const backends: readonly Backend[] = process.env['BACKENDS'] === 'memory' ? [memory] : [
   memory,
-  { name: 'RedisStore', skip: skipRedis, open: (clock) => redisStore(clock) }
+  { name: 'RedisStore', skip: skipRedis, open: (clock) => redisStore(clock) },
+  { name: 'PostgresStore', skip: skipPostgres, open: (clock) => postgresStore(clock) }
 ]

@@ -4,7 +4,7 @@ import { backends } from '../helpers/backends.ts'
 import { explorePhase, title, type Phase } from './explore.ts'
 import { loadLib } from './world.ts'
 
-/** What is explored to the end on a real server. */
+/** What is explored to the end on a real server: on Redis, where a fresh store costs nothing. */
 const phases: readonly Phase[] = [
   { requests: 1, processes: 'one', faults: 1 },
   { requests: 2, processes: 'one', faults: 0 },
@@ -12,7 +12,7 @@ const phases: readonly Phase[] = [
 ]
 
 const lib = await loadLib()
-for (const { name, skip, open } of backends.filter(({ name }) => name !== 'MemoryStore')) {
+for (const { name, skip, open } of backends.filter(({ name }) => name === 'RedisStore')) {
   for (const phase of phases) {
     t.test(`P1, P2, P3, P4 and P5 hold in every interleaving, on ${name}: ${title(phase)}`, { skip }, async (t) => {
       const { interleavings, counterexample, seconds } = await explorePhase(lib, { ...phase, open })
