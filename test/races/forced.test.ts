@@ -6,7 +6,7 @@ import sessionPlugin, { type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 import { backends, type Backend } from '../helpers/backends.ts'
 import { Browser, carriedBy } from '../helpers/browser.ts'
-import type { Aging } from '../helpers/stores.ts'
+import { nextTurn, type Aging } from '../helpers/stores.ts'
 import { Gate } from './gate.ts'
 
 interface World extends Pick<Aging, 'advance'> {
@@ -80,6 +80,17 @@ function test(name: string, body: (t: Test, backend: Backend) => Promise<void>):
   for (const backend of backends) t.test(`${name} (${backend.name})`, { skip: backend.skip }, async (t) => { await body(t, backend) })
 }
 
+/** Lets time pass until something is done: writers that collide pause at random. */
+async function passingTime<T>(clock: TestClock, work: Promise<T>): Promise<T> {
+  let done = false
+  void work.finally(() => { done = true })
+  while (!done) {
+    await nextTurn()
+    clock.advance(1)
+  }
+  return work
+}
+
 async function read(browser: Browser): Promise<Record<string, unknown>> {
   return (await browser.get('/read')).json()
 }
@@ -120,8 +131,8 @@ test('P3: a delete wins over a concurrent change of the same key, in either orde
 })
 
 test('P4: a hundred concurrent updates count a hundred', async (t, backend) => {
-  const { browser } = await world(t, backend)
-  const replies = await Promise.all(Array.from({ length: 100 }, () => browser.send('/update')))
+  const { browser, clock } = await world(t, backend, { storeTimeout: 1e6 })
+  const replies = await passingTime(clock, Promise.all(Array.from({ length: 100 }, () => browser.send('/update'))))
   t.same(replies.map((reply) => reply.json().n).toSorted((one, other) => one - other), Array.from({ length: 100 }, (_, index) => index + 1))
   t.equal((await read(browser))['n'], 100)
 })
@@ -133,15 +144,8 @@ test('P4: concurrent updates of several processes all count', async (t, backend)
   const browser = new Browser(apps[0])
   await browser.get('/set-n/0')
   const headers = { cookie: `session_id=${browser.cookies.get('session_id')}` }
-  const updates = Promise.all(Array.from({ length: 30 }, (_, index) => (apps[index % 3]).inject({ url: '/update', headers })))
-  // Writers of different processes that collide pause at random; the test's clock lets them go on.
-  let done = false
-  void updates.finally(() => { done = true })
-  while (!done) {
-    await new Promise((resolve) => { setImmediate(resolve) })
-    clock.advance(1)
-  }
-  t.same((await updates).map(({ statusCode }) => statusCode), Array.from({ length: 30 }, () => 200))
+  const updates = await passingTime(clock, Promise.all(Array.from({ length: 30 }, (_, index) => (apps[index % 3]).inject({ url: '/update', headers }))))
+  t.same(updates.map(({ statusCode }) => statusCode), Array.from({ length: 30 }, () => 200))
   t.equal((await read(browser))['n'], 30)
 })
 

@@ -6,6 +6,6 @@ import { loadLib } from './world.ts'
 
 for (const { name, skip, open } of backends) {
   t.test(`P1 to P5 hold for random programs of concurrent requests, in random interleavings, with random faults (${name})`, { skip }, async (t) => {
-    t.equal(await checkPrograms(await loadLib(), 500, open), undefined)
+    t.equal(await checkPrograms(await loadLib(), name === 'MemoryStore' ? 500 : 200, open), undefined)
   })
 }
