@@ -8,16 +8,27 @@ import t, { type Test } from 'tap'
 
 import { isTest, readPage, readPages, resolveLink, type Page } from './helpers/pages.ts'
 import { freePort } from './helpers/ports.ts'
+import { postgresUrl, skipPostgres } from './helpers/postgres.ts'
 import { redisUrl, skipRedis } from './helpers/redis.ts'
 
 const pages = readPages()
 
-/** What a page's programs find in their environment: a server where one asks for it. */
-async function environment({ text }: Page): Promise<NodeJS.ProcessEnv> {
-  return asksForRedis.test(text) ? { ...process.env, REDIS_URL: await redisUrl() } : process.env
+/** What a page's programs may find in their environment, and why it can't be had. */
+const servers: Record<string, { readonly url: () => Promise<string>, readonly skip: string | false }> = {
+  REDIS_URL: { url: redisUrl, skip: skipRedis },
+  DATABASE_URL: { url: postgresUrl, skip: skipPostgres }
 }
 
-const asksForRedis = /process\.env.{1,3}REDIS_URL/
+/** The servers that a page's programs ask for. */
+function askedFor({ text }: Page): string[] {
+  return Object.keys(servers).filter((name) => text.includes(`process.env.${name}`))
+}
+
+async function environment(page: Page): Promise<NodeJS.ProcessEnv> {
+  const env = { ...process.env }
+  for (const name of askedFor(page)) env[name] = await servers[name].url()
+  return env
+}
 
 /** What a command prints, and its exit code. */
 async function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Promise<{ output: string, code: unknown }> {
@@ -109,7 +120,7 @@ function serverAbove(page: Page, index: number): string | undefined {
 
 for (const page of pages) {
   const { path, blocks, folder } = page
-  const options = { skip: asksForRedis.test(page.text) && skipRedis }
+  const options = { skip: askedFor(page).map((name) => servers[name].skip).find((reason) => reason !== false) ?? false }
   const transcripts = blocks.filter(({ language }) => language === 'console')
   for (const [index, { language, text, file, line }] of blocks.entries()) {
     if (language === 'console') {
@@ -207,6 +218,7 @@ t.test('the tables of options, members, codes and helpers have every one, and no
   t.same(rows('| member of `request.session`'), names('types/session.ts', 'export interface SessionMembers'))
   t.same(rows('| member of `fastify.sessions`'), names('types/session.ts', 'export interface Sessions'))
   t.same(rows('| option of `RedisStore`', 'docs/several-machines.md'), names('lib/stores/redis.ts', 'export interface RedisStoreOptions'))
+  t.same(rows('| option of `PostgresStore`', 'docs/several-machines.md'), [...names('lib/stores/postgres.ts', 'export interface PostgresStoreOptions'), ...names('lib/stores/postgres.ts', 'export interface PostgresTableOptions')])
   t.same(rows('| option of `storeConformance`', 'docs/write-a-store.md'), names('lib/testing/conformance.ts', 'export interface ConformanceOptions'))
   t.same(rows('| export of `fastify-holdfast/testing`'), exported('lib/testing/index.ts'))
   const codes = [...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[(\d+)/gm)].map(([, code]) => code)

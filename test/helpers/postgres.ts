@@ -192,6 +192,15 @@ async function share(): Promise<pg.PoolConfig> {
   return { ...config, options: `-c search_path=${schema} -c synchronous_commit=off` }
 }
 
+/** The same as an address. */
+export async function postgresUrl(): Promise<string> {
+  const { connectionString, host = '', port = 5432, user = '', database = '', options = '' } = await postgres()
+  const address = new URL(connectionString ?? `postgres://${user}@localhost:${port}/${database}`)
+  if (connectionString === undefined) address.searchParams.set('host', host)
+  address.searchParams.set('options', options)
+  return address.href.replaceAll('+', '%20')
+}
+
 /** A pool that ends with the test. `settings` hold for its sessions, `{ default_transaction_isolation: 'serializable' }`. */
 export async function openPool(t: Test, settings: Record<string, string> = {}, config?: pg.PoolConfig): Promise<pg.Pool> {
   const { options = '', ...base } = config ?? await postgres()

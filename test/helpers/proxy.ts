@@ -6,7 +6,7 @@ import type { Test } from 'tap'
 export class Proxy {
   /** How often a client has waited for the server: turns of the conversation, however many commands each held. */
   roundTrips = 0
-  readonly #target: number
+  #target: number
   readonly #server: Server
   readonly #pairs = new Set<{ readonly client: Socket, readonly server: Socket }>()
   #lost: (() => void) | undefined
@@ -44,6 +44,12 @@ export class Proxy {
       client.resume()
       server.resume()
     }
+  }
+
+  /** Leads those who connect from now on to another port, and cuts every connection. */
+  lead(target: number): void {
+    this.#target = target
+    this.cut()
   }
 
   /** Cuts every connection. */

@@ -11,6 +11,7 @@ import { TestClock } from '../../lib/testing/index.ts'
 import { Browser } from '../helpers/browser.ts'
 import { openPool, postgresStore, skipPostgres, timed } from '../helpers/postgres.ts'
 import { addRoutes } from '../helpers/serve.ts'
+import { waits } from '../helpers/waits.ts'
 
 const hour = 3_600_000
 const key = 'q1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyBg'
@@ -388,6 +389,25 @@ t.test('a call that would be one too many fails at once, and the others go on', 
   t.same(answers.map(({ status }) => status), ['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'rejected'])
   t.equal(await store.get(key), undefined)
 })
+
+for (const [what, url, expected, options] of waits) {
+  t.test(`${what} makes ${expected === 1 ? 'one statement' : `${expected} statements`}, each one round trip`, { skip: skipPostgres }, async (t) => {
+    const { pool, table } = await postgresStore()
+    let statements = 0
+    const counted: PostgresPool = {
+      query(text, values) {
+        statements += 1
+        return pool.query(text, values)
+      }
+    }
+    const app = await serve(t, { store: new PostgresStore({ pool: counted, table }), ...options })
+    const browser = new Browser(app)
+    await browser.get('/write/old')
+    statements = 0
+    t.equal((await browser.get(url)).statusCode, 200)
+    t.equal(statements, expected)
+  })
+}
 
 t.test('nothing is left on a connection: statements have no name, and no transaction stays open', { skip: skipPostgres }, async (t) => {
   const { store, pool, table } = await postgresStore()

@@ -231,6 +231,26 @@ for (const [library, open] of Object.entries(libraries)) {
     t.equal((await browser.get('/logout')).statusCode, 200)
   })
 
+  faultTest(`P8: a failover to a replica, which does not know the scripts, on ${library}`, async (t) => {
+    const [primary, replica] = [await startRedis(t, '--repl-diskless-sync-delay', '0'), await startRedis(t)]
+    const [admin, other] = [await connect(t, primary.url), await connect(t, replica.url)]
+    const proxy = await startProxy(t, primary.port)
+    const clock = new TestClock()
+    const { browser } = await scene(t, open(t, proxy.port), clock)
+    await other.sendCommand(['REPLICAOF', '127.0.0.1', String(primary.port)])
+    await browser.get('/write/kept')
+    await browser.get('/update')
+    while (await admin.wait(1, 100) !== 1);
+    await primary.kill()
+    await other.sendCommand(['REPLICAOF', 'NO', 'ONE'])
+    await other.scriptFlush()
+    proxy.lead(replica.port)
+    t.same((await recovered(browser, '/read', clock)).json(), { a: 'kept', n: 1 })
+    t.same((await recovered(browser, '/update', clock)).json(), { n: 2 })
+    t.equal((await recovered(browser, '/logout', clock)).statusCode, 200)
+    t.same((await recovered(browser, '/read', clock)).json(), {})
+  })
+
   faultTest(`P8: a server that is still loading its data, on ${library}`, async (t) => {
     const server = await startRedis(t, '--appendonly', 'yes', '--loading-process-events-interval-bytes', '1024')
     const admin = await connect(t, server.url)

@@ -11,6 +11,7 @@ import { Browser } from '../helpers/browser.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { connect, redis, redisStore, redisUrl, skipOwnServer, skipRedis, startRedis } from '../helpers/redis.ts'
 import { addRoutes } from '../helpers/serve.ts'
+import { waits } from '../helpers/waits.ts'
 
 const hour = 3_600_000
 const key = 'q1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyBg'
@@ -67,15 +68,6 @@ t.test('S21: sessions of two prefixes, and of two names under one prefix, are no
   t.same((await named.inject({ url: '/read', headers })).json(), {}, 'another name')
 })
 
-const waits: readonly [what: string, url: string, roundTrips: number, options?: SessionOptions][] = [
-  ['a request that does not look at its session', '/look-away', 1],
-  ['a request that reads', '/read', 1],
-  ['a request that writes', '/write/new', 2],
-  ['a request that touches', '/touch', 2],
-  ['a request that reads, each one touching', '/read', 2, { touchAfter: 0 }],
-  ['a login', '/login', 3],
-  ['a logout', '/logout', 2]
-]
 for (const library of ['redis', 'ioredis']) {
   for (const [what, url, expected, options] of waits) {
     t.test(`${what} waits for the server ${expected === 1 ? 'once' : `${expected} times`}, on ${library}`, { skip: skipRedis }, async (t) => {
