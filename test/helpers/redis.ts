@@ -43,8 +43,13 @@ export class RedisServer {
     ], { stdio: 'ignore' })
     const client = createClient({ url: this.url, socket: { reconnectStrategy: 20 } })
     client.on('error', () => {})
-    await client.connect()
-    client.destroy()
+    const ended = once(this.#process, 'exit').then(() => { throw new Error(`${binary} did not start`) })
+    try {
+      await Promise.race([client.connect(), ended])
+    } finally {
+      client.destroy()
+      ended.catch(() => {})
+    }
   }
 
   /** As a crash does. */

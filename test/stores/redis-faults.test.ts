@@ -240,6 +240,8 @@ for (const [library, open] of Object.entries(libraries)) {
     await other.sendCommand(['REPLICAOF', '127.0.0.1', String(primary.port)])
     await browser.get('/write/kept')
     await browser.get('/update')
+    // WAIT is about the writes of who asks.
+    await admin.set('after', 'them all')
     while (await admin.wait(1, 100) !== 1);
     await primary.kill()
     await other.sendCommand(['REPLICAOF', 'NO', 'ONE'])
