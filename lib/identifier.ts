@@ -1,4 +1,4 @@
-import { hash, randomUUID } from 'node:crypto'
+import { createHmac, createSecretKey, hash, hkdfSync, randomUUID, timingSafeEqual, type KeyObject } from 'node:crypto'
 
 import { SessionError } from './errors.ts'
 
@@ -38,5 +38,54 @@ export function isPublicId(text: string): boolean {
 
 /** Names one write: 48 random bits, to be unique among the writes of one session. */
 export function mintToken(): string {
-  return randomUUID().slice(24)
+  return mintId(uuid).slice(24)
+}
+
+/** Bytes that a secret has at least: as many as the signature has (RFC 2104, 3). */
+const leastSecret = 32
+
+/** Whether a value can sign ids. */
+export function isSecret(value: unknown): value is string | Uint8Array {
+  return typeof value === 'string' ? Buffer.byteLength(value) >= leastSecret : value instanceof Uint8Array && value.byteLength >= leastSecret
+}
+
+const signed = /^([A-Za-z0-9_-]{22,128})\.([A-Za-z0-9_-]{43})$/
+
+/** What a rightly signed value says. */
+export interface Unsigned {
+  readonly id: string
+  /** Signed under an old secret: to be signed anew. */
+  readonly renew: boolean
+}
+
+/**
+ * Signs ids, and tells its own from all others without asking the store: `id.signature`, HMAC-SHA-256 in base64url.
+ * The keys are derived (HKDF, RFC 5869) from the secrets, for this plugin and registration: what was signed with
+ * a secret elsewhere is worth nothing here.
+ */
+export class Signer {
+  /** Newest first. */
+  readonly #keys: readonly KeyObject[]
+
+  constructor(secrets: ReadonlyArray<string | Uint8Array>, registration: string) {
+    this.#keys = secrets.map((secret) => createSecretKey(Buffer.from(hkdfSync('sha256', secret, '', `fastify-holdfast\0${registration}`, 32))))
+  }
+
+  sign(id: string): string {
+    return `${id}.${signature(this.#keys[0], id)}`
+  }
+
+  /** The id in a value that was signed here. Undefined: it was not. */
+  unsign(value: string): Unsigned | undefined {
+    const [, id, given] = signed.exec(value) ?? []
+    if (id === undefined || given === undefined) return undefined
+    // Compared as text: of the texts that decode to the same bytes only one is a signature. Both have 43 characters.
+    const text = Buffer.from(given)
+    const index = this.#keys.findIndex((key) => timingSafeEqual(text, Buffer.from(signature(key, id))))
+    return index === -1 ? undefined : { id, renew: index > 0 }
+  }
+}
+
+function signature(key: KeyObject, id: string): string {
+  return createHmac('sha256', key).update(id).digest('base64url')
 }

@@ -16,7 +16,7 @@ export interface Log {
   warn(details: object, message: string): void
 }
 
-const nothingCarried: Carried = Object.freeze({ id: undefined, transport: undefined, cookie: undefined, browser: false })
+const nothingCarried: Carried = Object.freeze({ id: undefined, wire: undefined, renew: false, transport: undefined, cookie: undefined, browser: false })
 
 const nothing: Outcome = Object.freeze({ tell: 'nothing' })
 
@@ -51,9 +51,14 @@ export class SessionManager implements Operations {
   *#resolve(operation: Operation, work: UnitOfWork, id: string): Steps<UnitOfWork> {
     const { adoptUnknownIds, clock, lifetimes } = this.#config
     const record = yield* operation.get(work.key)
-    if (record !== undefined && isLive(record, clock.now(), lifetimes)) work.load(record)
-    else if (record === undefined && work.carried.transport === 'header' && adoptUnknownIds(id)) work.adopted = true
-    else work.forget()
+    if (record !== undefined && isLive(record, clock.now(), lifetimes)) {
+      work.load(record)
+      work.owed = work.carried.renew
+    } else if (record === undefined && work.carried.transport === 'header' && adoptUnknownIds(id)) {
+      work.adopted = true
+    } else {
+      work.forget()
+    }
     return work
   }
 

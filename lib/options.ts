@@ -3,7 +3,7 @@ import { fastifyCookie } from '@fastify/cookie'
 import { systemClock } from './clock.ts'
 import { Codec } from './codec.ts'
 import { optionError } from './errors.ts'
-import { uuid } from './identifier.ts'
+import { isSecret, Signer, uuid } from './identifier.ts'
 import type { Lifetimes } from './lifetime.ts'
 import { jsonSerializer } from './serializer.ts'
 import { MemoryStore } from './stores/memory.ts'
@@ -31,6 +31,8 @@ export interface Config {
   readonly touchAfter: number
   readonly store: SessionStore
   readonly storeTimeout: number
+  /** Undefined: ids travel as they are. */
+  readonly signer: Signer | undefined
   readonly generateId: () => string
   readonly saveUninitialized: boolean
   readonly adoptUnknownIds: (id: string) => boolean
@@ -53,6 +55,7 @@ export function configure(options: SessionOptions): Config {
     clock = systemClock,
     store = new MemoryStore({ clock }),
     storeTimeout = 2,
+    secret,
     generateId = uuid,
     saveUninitialized = true,
     mirror = false,
@@ -72,6 +75,9 @@ export function configure(options: SessionOptions): Config {
   check(isNumber(touchAfter) && touchAfter >= 0 && touchAfter < maxAge, 'touchAfter', 'a number of seconds from 0 to less than maxAge: sessions would end while in use')
   check(typeof store === 'object' && store !== null && verbs.every((verb) => typeof store[verb] === 'function'), 'store', `an object with the methods ${verbs.join(', ')}`)
   check(isPositive(storeTimeout) && storeTimeout * 1000 <= longestTimer, 'storeTimeout', 'a positive number of seconds, no more than 2147483')
+  const secrets = secret === undefined ? [] : Array.isArray(secret) ? secret : [secret]
+  check(secrets.every(isSecret) && (secret === undefined || secrets.length > 0), 'secret', 'a string or Buffer of at least 32 bytes, such as `openssl rand -base64 32` makes, or a list of them, newest first')
+  check(secret === undefined || adoptUnknownIds === false, 'adoptUnknownIds', 'left out with secret: a client cannot sign the id it would choose')
   check(typeof generateId === 'function', 'generateId', 'a function that makes an id')
   check(typeof saveUninitialized === 'boolean', 'saveUninitialized', 'true or false')
   check(typeof mirror === 'boolean', 'mirror', 'true or false')
@@ -93,6 +99,7 @@ export function configure(options: SessionOptions): Config {
     touchAfter: touchAfter * 1000,
     store,
     storeTimeout: storeTimeout * 1000,
+    signer: secret === undefined ? undefined : new Signer(secrets, sessionName),
     generateId,
     saveUninitialized,
     // Only true adopts: the promise of an asynchronous function would be truthy whatever it came to.

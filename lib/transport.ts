@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 
 import { keepPrivate, vary } from './caches.ts'
 import { optionError } from './errors.ts'
-import { isWellFormed } from './identifier.ts'
+import { isWellFormed, type Signer } from './identifier.ts'
 import { secondsUntil } from './lifetime.ts'
 import type { CookieAttributes, Transport } from '../types/session.ts'
 
@@ -13,15 +13,20 @@ export interface TransportConfig {
   readonly sessionHeader: string | false
   readonly sessionCookie: string | false
   readonly mirror: boolean
+  readonly signer: Signer | undefined
 }
 
 /** What a request carried. */
 export interface Carried {
-  /** The one id to resolve, of the right form; undefined where there is none. */
+  /** The one id to resolve, of the right form and rightly signed; undefined where there is none. */
   readonly id: string | undefined
+  /** As it travelled, if it may travel on: with its signature, if there is a secret. */
+  readonly wire: string | undefined
+  /** It came signed under an old secret. */
+  readonly renew: boolean
   /** Which transport decided, also where what it carried is no id. */
   readonly transport: Transport | undefined
-  /** The value of the cookie, whether it decided or not. Two cookies of the name are as good as a malformed one. */
+  /** The id that the cookie names, whether it decided or not; anything else where it names none. Two cookies of the name are as good as a malformed one. */
   readonly cookie: string | undefined
   /** Sent by a browser, which no script in it can deny: Sec-Fetch-Mode is a forbidden request header (Fetch, 2.2.2). */
   readonly browser: boolean
@@ -59,12 +64,31 @@ export class Transports {
     const header = this.#headerKey === undefined ? undefined : headers[this.#headerKey] as string | undefined
     const cookie = this.#readCookie(headers.cookie, log)
     const candidate = header ?? cookie
-    return {
-      id: candidate !== undefined && isWellFormed(candidate) ? candidate : undefined,
-      transport: header !== undefined ? 'header' : cookie !== undefined ? 'cookie' : undefined,
-      cookie,
-      browser: headers['sec-fetch-mode'] !== undefined
+    const transport = header !== undefined ? 'header' : cookie !== undefined ? 'cookie' : undefined
+    const browser = headers['sec-fetch-mode'] !== undefined
+    const { signer } = this.#config
+    if (signer === undefined || candidate === undefined) {
+      const id = candidate !== undefined && isWellFormed(candidate) ? candidate : undefined
+      return { id, wire: id, renew: false, transport, cookie, browser }
     }
+    const decided = signer.unsign(candidate)
+    const beside = cookie === undefined || cookie === candidate ? decided : signer.unsign(cookie)
+    const renew = decided?.renew === true || (beside?.renew === true && beside.id === decided?.id)
+    return {
+      id: decided?.id,
+      wire: decided?.renew === true ? undefined : candidate,
+      renew,
+      transport,
+      cookie: cookie === undefined ? undefined : beside?.id ?? '',
+      browser
+    }
+  }
+
+  /** What goes over the wire for an id. */
+  #wireOf(id: string, carried: Carried): string {
+    const { signer } = this.#config
+    if (signer === undefined) return id
+    return id === carried.id && carried.wire !== undefined ? carried.wire : signer.sign(id)
   }
 
   #readCookie(cookies: string | undefined, log: FastifyBaseLogger): string | undefined {
@@ -93,12 +117,15 @@ export class Transports {
     const { sessionHeader, sessionCookie } = this.#config
     let sent = false
     if (outcome.tell === 'id') {
-      if (sessionHeader !== false && this.#answersInHeader(carried)) {
-        reply.header(sessionHeader, outcome.id)
+      const inHeader = sessionHeader !== false && this.#answersInHeader(carried)
+      const inCookie = sessionCookie !== false && outcome.confirmed && answersInCookie(carried)
+      const wire = inHeader || inCookie ? this.#wireOf(outcome.id, carried) : ''
+      if (inHeader) {
+        reply.header(sessionHeader, wire)
         sent = true
       }
-      if (sessionCookie !== false && outcome.confirmed && answersInCookie(carried)) {
-        sent = this.#setCookie(reply, sessionCookie, outcome.id, attributes, secondsUntil(outcome.expiresAt, now)) || sent
+      if (inCookie) {
+        sent = this.#setCookie(reply, sessionCookie, wire, attributes, secondsUntil(outcome.expiresAt, now)) || sent
       }
     } else if (outcome.tell === 'clear' && sessionCookie !== false) {
       sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)

@@ -40,6 +40,7 @@ const refused: ReadonlyArray<[option: string, cure: RegExp, ...values: unknown[]
   ['cookie', /object/, null, 'path=/', 7, true],
   ['store', /get, create, update, touch, delete/, null, 7, {}, Map, ...['get', 'create', 'update', 'touch', 'delete'].map(withoutVerb)],
   ['storeTimeout', /positive/, 0, -1, NaN, Infinity, '2', null, false, 2_147_484],
+  ['secret', /string or Buffer.*32 bytes.*openssl rand/, '', 'x'.repeat(31), 'é'.repeat(15), Buffer.alloc(31), [], ['x'.repeat(32), 'short'], [[]], 7, null, true, {}, [undefined]],
   ['generateId', /function/, 'uuid', null, {}, false],
   ['saveUninitialized', /true or false/, 0, 1, 'false', null],
   ['mirror', /true or false/, 0, 1, 'false', null],
@@ -107,6 +108,7 @@ const combinations: ReadonlyArray<[name: string, options: SessionOptions, messag
   ['__Host- with a domain', { sessionCookie: '__Host-id', cookie: { secure: true, domain: 'example.com' } }, /cookie\.domain.*__Host-/],
   ['a look-alike of __Host-', { sessionCookie: '__host-id', cookie: { secure: true } }, /sessionCookie.*__Host-/],
   ['a look-alike of __Secure-', { sessionCookie: '__SECURE-id', cookie: { secure: true } }, /sessionCookie.*__Secure-/],
+  ['an id of the client\'s choice that it would have to sign', { secret: 'x'.repeat(32), adoptUnknownIds: () => true }, /adoptUnknownIds.*left out with secret/],
   ['a touch that a short life does not see', { maxAge: 60, touchAfter: 60 }, /touchAfter.*maxAge/]
 ]
 
@@ -127,6 +129,7 @@ const accepted: ReadonlyArray<SessionOptions & { prefix?: string, logLevel?: str
   { absoluteTimeout: false }, { absoluteTimeout: 0.5 },
   { sessionHeader: false }, { sessionCookie: false },
   { storeTimeout: 0.001 }, { maxBytes: 1 }, { sessionName: '$visit_2' }, { adoptUnknownIds: false },
+  { secret: 'x'.repeat(32) }, { secret: 'é'.repeat(16) }, { secret: Buffer.alloc(32) }, { secret: new Uint8Array(64) }, { secret: ['x'.repeat(32), Buffer.alloc(32)] },
   { prefix: '/shop' }, { logLevel: 'warn' }, { logSerializers: {} },
   { maxAge: undefined, cookie: undefined, store: undefined } as unknown as SessionOptions
 ]
@@ -140,6 +143,12 @@ t.test('what is right is accepted, and so are Fastify\'s own options', async (t)
     const reply = await app.inject('/')
     t.equal(reply.statusCode, 200, JSON.stringify(options))
   }
+})
+
+t.test('S29: a secret that is refused is not quoted', async (t) => {
+  const error = await refusal({ secret: ['a-good-secret-of-more-than-32-bytes', 'a-short-secret'] })
+  t.equal(error.code, 'HOLDFAST_OPTION_INVALID')
+  t.notMatch(error.message, /a-good-secret|a-short-secret/)
 })
 
 t.test('a frozen object of options is accepted and none is changed, not even its cookie', async (t) => {

@@ -35,6 +35,13 @@ export interface SessionOptions {
   cookie?: CookieAttributes
   /** Where records are kept. Closed by whoever made it. Default: a new MemoryStore, closed with the app. */
   store?: SessionStore
+  /**
+   * Signs the ids, so that forged ones are refused without asking the store: one secret or several, newest first, of at least
+   * 32 bytes each. Ids are signed with the first and accepted under any; an id under an old one goes out again under the first.
+   * The value that travels is `id.signature`, with 256 bits that nobody can guess beside the id's own (ASVS 7.2.3).
+   * Not together with `adoptUnknownIds`. Default: none, ids travel as they are.
+   */
+  secret?: string | Uint8Array | ReadonlyArray<string | Uint8Array>
   /** Makes an id: 22 to 128 characters of `A-Z a-z 0-9 - _`, unguessable and unique. Default: `crypto.randomUUID`. */
   generateId?: () => string
   /** Whether a new session that nothing was written to is stored and its id sent. A 404, a CORS preflight and a WebSocket handshake never begin one. Default: true. */

@@ -42,7 +42,11 @@ type Free<Key> = Key extends ReservedName ? never : Key
 
 /** What a session can do, beside holding your data. */
 export interface SessionMembers {
-  /** The secret that names the session. A new session has one from the first time it is asked for. After `destroy()`: another. */
+  /**
+   * The secret that names the session. A new session has one from the first time it is asked for. After `destroy()`: another.
+   * With the option `secret` it travels with a signature, which is not part of it: the same for as long as the session lives,
+   * whatever secret signs it, and of no use to who has it alone.
+   */
   readonly id: string
   /** A digest of the id: the store's key; safe to log and to show in a list of devices. */
   readonly publicId: string
@@ -138,6 +142,6 @@ export interface Sessions {
   update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result>
   /** Ends a session. False: there was none. @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT */
   destroy(publicId: string): Promise<boolean>
-  /** The public id that belongs to an id. */
+  /** The public id that belongs to an id, such as `session.id`; with the option `secret`, to the id without its signature. */
   publicIdOf(id: string): string
 }

@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import './data.ts'
 import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
-import { WatchedStore } from './stores.ts'
+import { everyStore, WatchedStore } from './stores.ts'
 
 export interface Served {
   readonly app: FastifyInstance
@@ -17,8 +17,8 @@ export interface Served {
 
 /** An app with the plugin over a watched store, and a few routes; a test adds its own. */
 export async function serve(t: Test, options: SessionOptions = {}, fastifyOptions: FastifyServerOptions = {}): Promise<Served> {
-  const clock = new TestClock()
-  const store = new WatchedStore(new MemoryStore({ clock }))
+  const clock = options.clock instanceof TestClock ? options.clock : new TestClock()
+  const store = options.store instanceof WatchedStore ? options.store : new WatchedStore(new MemoryStore({ clock }))
   const log: string[] = []
   const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => { log.push(line) } } }, ...fastifyOptions })
   t.teardown(() => app.close())
@@ -44,14 +44,27 @@ export function addRoutes(app: FastifyInstance): FastifyInstance {
   return app
 }
 
+export type Serve = (options?: SessionOptions, fastifyOptions?: FastifyServerOptions) => Promise<Served>
+
+/** Runs a test over every store. All that it serves share one. */
+export function overEveryStore(t: Test, name: string, test: (t: Test, serveOver: Serve) => Promise<void>): void {
+  for (const [kind, make] of Object.entries(everyStore)) {
+    t.test(`${name}, over ${kind}`, async (t) => {
+      const clock = new TestClock()
+      const store = new WatchedStore(await make(t, clock))
+      await test(t, (options, fastifyOptions) => serve(t, { clock, store, ...options }, fastifyOptions))
+    })
+  }
+}
+
 /** Begins a session that holds a: value, and answers its id. */
 export async function begin(app: FastifyInstance, value = 'old'): Promise<string> {
   return (await app.inject(`/write/${value}`)).cookies[0]?.value as string
 }
 
-/** What the session of an id holds; undefined if there is none. */
+/** What the session of an id holds, signed or not; undefined if there is none. */
 export async function stored(app: FastifyInstance, id: string): Promise<unknown> {
-  return (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
+  return (await app.sessions.get(app.sessions.publicIdOf(id.split('.', 1)[0] as string)))?.data
 }
 
 /** Every Set-Cookie line of a reply. */

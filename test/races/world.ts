@@ -196,7 +196,7 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
 async function serve(manager: SessionManager, store: ScheduledStore, { steps, transport }: Request, index: number): Promise<string> {
   let failure: string | undefined
   try {
-    const work = await manager.resolve({ id: cookie, transport, cookie: transport === 'cookie' ? cookie : undefined, browser: transport === 'cookie' })
+    const work = await manager.resolve({ id: cookie, wire: cookie, renew: false, transport, cookie: transport === 'cookie' ? cookie : undefined, browser: transport === 'cookie' })
     try {
       for (const step of steps) await perform(work.session as Session, step, index)
     } catch (error) {
