@@ -144,18 +144,18 @@ export class Transports {
   #setCookie(reply: FastifyReply, name: string, value: string, attributes: CookieAttributes, maxAge: number): boolean {
     const { secure, persistent, ...others } = attributes
     const https = reply.request.protocol === 'https'
-    if (secure === true && !https) {
-      this.#warnOnce(reply.log, 'The session cookie was not sent: it is secure, and the request came over http. ' +
-        'Behind a TLS proxy set the Fastify option trustProxy; without TLS set cookie.secure to \'auto\'.')
+    const isSecure = secure === 'auto' ? https : secure === true
+    if (isSecure && !https) {
+      this.#warnOnce(reply.log, `The session cookie was not sent: it is secure, and the request came over http. ${trustProxy} ` +
+        'Without TLS, as on localhost, set cookie.secure to \'auto\', which goes without __Host- and __Secure-, sameSite \'none\' and partitioned.')
       return false
     }
-    if (!https && this.#inProduction) {
-      this.#warnOnce(reply.log, 'In production, the session cookie went out without Secure, over http. ' +
-        'Behind a TLS proxy set the Fastify option trustProxy.')
+    if (!isSecure && this.#inProduction) {
+      this.#warnOnce(reply.log, `In production, the session cookie went out without Secure. ${https ? 'Set cookie.secure to true or \'auto\'.' : trustProxy}`)
     }
     const cookie = fastifyCookie.serialize(name, value, {
       ...others,
-      secure: secure === 'auto' ? https : secure === true,
+      secure: isSecure,
       ...(persistent === true || value === '' ? { maxAge } : undefined),
       ...(value === '' ? { expires: new Date(0) } : undefined)
     })
@@ -171,6 +171,9 @@ export class Transports {
     log.warn(message)
   }
 }
+
+// Fastify trusts nobody by a number of hops: whoever asks directly could have sent the header.
+const trustProxy = 'Behind a TLS proxy set the Fastify option trustProxy to the proxy\'s address, or to true; a number of hops will not do.'
 
 /** A request that named its session in the header may carry the cookie of another session, which is left alone. */
 function answersInCookie(carried: Carried): boolean {

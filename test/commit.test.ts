@@ -329,7 +329,7 @@ for (const [kind, wrap] of Object.entries(wraps)) {
     }
   })
 
-  t.test(`what does not begin a session, on the ${kind}`, async (t) => {
+  t.test(`S22: what does not begin a session, on the ${kind}`, async (t) => {
     const preflight = { method: 'OPTIONS', headers: { origin: 'https://app.example', 'access-control-request-method': 'POST' } } as const
 
     const cases = [

@@ -146,7 +146,7 @@ const members = [
   'update', 'save', 'regenerate', 'destroy', 'signal', 'subject', 'cookie', 'reload', 'constructor'
 ]
 
-t.test('a member can\'t be overwritten', async (t) => {
+t.test('S26: a member can\'t be overwritten', async (t) => {
   const { stored, visit } = await world(t)
   const reply = await visit(async (session) => {
     const open = session as unknown as { [key: string]: unknown, set(key: string, value: unknown): void }
@@ -165,7 +165,7 @@ t.test('a member can\'t be overwritten', async (t) => {
   t.equal(await stored(), '{"a":1}')
 })
 
-t.test('a stored key of a member\'s name hides no member, and is reached through get', async (t) => {
+t.test('S26: a stored key of a member\'s name hides no member, and is reached through get', async (t) => {
   const scene = await world(t)
   const text = '{"b":1,"id":"mine","save":2,"a":3}'
   await plant(scene, text)
@@ -184,7 +184,7 @@ t.test('a stored key of a member\'s name hides no member, and is reached through
   t.same(JSON.parse(await scene.stored() ?? ''), { b: 1, id: 'mine', save: 2, a: 4, n: 1 }, 'and by an update')
 })
 
-t.test('a stored __proto__ is a key like any other: nothing is inherited', async (t) => {
+t.test('S26: a stored __proto__ is a key like any other: nothing is inherited', async (t) => {
   const scene = await world(t)
   await plant(scene, '{"a":1,"__proto__":{"admin":true}}')
   await scene.visit((session) => {
@@ -202,7 +202,7 @@ t.test('a stored __proto__ is a key like any other: nothing is inherited', async
   t.equal(({} as Record<string, unknown>)['admin'], undefined)
 })
 
-t.test('keys that every object inherits are keys like any other', async (t) => {
+t.test('S26: keys that every object inherits are keys like any other', async (t) => {
   const scene = await world(t)
   await scene.visit((session) => {
     for (const key of ['toString', 'hasOwnProperty', 'valueOf']) {

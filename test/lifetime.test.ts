@@ -141,7 +141,7 @@ t.test('lowering absoluteTimeout ends the sessions that are too old for it', asy
   t.equal(await before.lives(), true, 'it was the option that ended it')
 })
 
-t.test('lifetimes of more than 2^31 milliseconds', async (t) => {
+t.test('S18: lifetimes of more than 2^31 milliseconds', async (t) => {
   const scene = await world(t, { maxAge: 60 * 24 * 3600, absoluteTimeout: 300 * 24 * 3600 })
   t.equal(maxAgeOf(await begin(scene)), 60 * 24 * 3600)
   scene.clock.advance(60 * day - 1)

@@ -367,7 +367,7 @@ for (const [kind, wrap] of Object.entries(wraps)) {
       t.equal(await stored(before), undefined)
     })
 
-    t.test('a store error surfaces, and the cookie stays', async (t) => {
+    t.test('S13: a store error surfaces, and the cookie stays', async (t) => {
       const { id, store, visit } = await loaded(t, wrap)
       const before = id()
       fails(store, 'delete')

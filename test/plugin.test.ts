@@ -223,7 +223,7 @@ t.test('closing the app closes the store of its own, and not one that it was giv
   }
 })
 
-t.test('the default store keeps no process alive, closed or not', async (t) => {
+t.test('S18: the default store keeps no process alive, closed or not', async (t) => {
   for (const close of ['', 'await app.close()']) {
     const program = `
       import Fastify from 'fastify'

@@ -151,7 +151,7 @@ t.test('adoptUnknownIds: a header that the predicate takes names the new session
   t.same(asked, [adopted, unknownId], 'asked about unknown well-formed ids of the header alone')
 })
 
-t.test('adoptUnknownIds: only true adopts; a promise of it does not', async (t) => {
+t.test('S2: adoptUnknownIds: only true adopts; a promise of it does not', async (t) => {
   for (const answer of [Promise.resolve(true), Promise.resolve(false), 1, 'yes', {}]) {
     const { app } = await serve(t, { adoptUnknownIds: (() => answer) as unknown as () => boolean })
     const { header } = carriedBy(await app.inject({ url: '/write/x', headers: { 'x-session-id': unknownId } }))
@@ -169,7 +169,7 @@ t.test('two parallel first requests under one adopted id both take effect', asyn
   t.same(await stored(app, unknownId), { a: 'one', b: 'too' })
 })
 
-t.test('secure by request.protocol, which a forged X-Forwarded-Proto does not change without trustProxy', async (t) => {
+t.test('S33: secure by request.protocol, which a forged X-Forwarded-Proto does not change without trustProxy', async (t) => {
   const rows = [
     ['auto', false, 'http', ''],
     ['auto', false, 'https', ''],
@@ -186,7 +186,7 @@ t.test('secure by request.protocol, which a forged X-Forwarded-Proto does not ch
   }
 })
 
-t.test('secure: true over http sends no cookie, and warns once with the cure', async (t) => {
+t.test('S33: secure: true over http sends no cookie, and warns once with the cure', async (t) => {
   for (const headers of [{}, { 'x-forwarded-proto': 'https' }]) {
     const { app, log } = await serve(t, { cookie: { secure: true } })
     for (const reply of [await app.inject({ url: '/write/x', headers }), await app.inject({ url: '/write/x', headers })]) {
@@ -196,19 +196,6 @@ t.test('secure: true over http sends no cookie, and warns once with the cure', a
     t.equal(log.length, 1)
     t.match(log[0], /trustProxy/)
   }
-})
-
-t.test('in production, an insecure session cookie is warned about once', async (t) => {
-  const before = process.env['NODE_ENV']
-  process.env['NODE_ENV'] = 'production'
-  t.teardown(() => {
-    if (before === undefined) delete process.env['NODE_ENV']
-    else process.env['NODE_ENV'] = before
-  })
-  const { app, log } = await serve(t, { cookie: { secure: false } })
-  for (let count = 0; count < 2; count += 1) t.equal(setCookies(await app.inject('/write/x')).length, 1)
-  t.equal(log.length, 1)
-  t.match(log[0], /cookie/i)
 })
 
 t.test('options() changes the cookie of this reply alone', async (t) => {
@@ -237,7 +224,7 @@ t.test('Max-Age is the remaining life of the record, not more than the absolute 
   t.equal((await app.inject({ url: '/touch', cookies: { session_id: id } })).cookies[0]?.maxAge, 3000)
 })
 
-t.test('the clearing cookie has every attribute of the session cookie, and Max-Age 0; it goes to the cookie that held the session alone', async (t) => {
+t.test('S13, S29: the clearing cookie has every attribute of the session cookie, and Max-Age 0; it goes to the cookie that held the session alone', async (t) => {
   const { app } = await serve(t, { cookie: { domain: 'example.com', path: '/shop', sameSite: 'none', secure: true, partitioned: true, priority: 'low' } }, { trustProxy: true })
   const headers = { 'x-forwarded-proto': 'https' }
   const live = setCookies(await app.inject({ url: '/write/x', headers }))[0] as string
@@ -255,7 +242,7 @@ t.test('the clearing cookie has every attribute of the session cookie, and Max-A
   t.same(setCookies(await app.inject({ url: '/logout', headers: { ...headers, cookie: `session_id=${id}` } })), [], 'nor does one that is gone')
 })
 
-t.test('other cookies of the reply are kept, and one Set-Cookie has our name', async (t) => {
+t.test('S30: other cookies of the reply are kept, and one Set-Cookie has our name', async (t) => {
   const { app } = await serve(t)
   const rows = [
     ['none', []],
@@ -278,7 +265,7 @@ t.test('other cookies of the reply are kept, and one Set-Cookie has our name', a
   }
 })
 
-t.test('no Access-Control header is ever set', async (t) => {
+t.test('S34: no Access-Control header is ever set', async (t) => {
   const { app } = await serve(t)
   const reply = await app.inject({ url: '/write/x', headers: { origin: 'https://elsewhere.example' } })
   t.same(Object.keys(reply.headers).filter((name) => name.startsWith('access-control')), [])

@@ -73,7 +73,7 @@ function held(store: MemoryStore, keys: string[]): string[] {
 
 // Room.
 
-t.test('what never came back and is empty gives way first, oldest first', async (t) => {
+t.test('S23: what never came back and is empty gives way first, oldest first', async (t) => {
   const { store, record } = setUp({ max: 4 })
   store.create('written', record({ data }))
   store.create('empty 1', record())
@@ -88,7 +88,7 @@ t.test('what never came back and is empty gives way first, oldest first', async 
   t.equal(store.size, 4)
 })
 
-t.test('next is what never came back, oldest first', async (t) => {
+t.test('S23: next is what never came back, oldest first', async (t) => {
   const { store, record } = setUp({ max: 3 })
   store.create('returned', record())
   store.get('returned')
@@ -98,7 +98,7 @@ t.test('next is what never came back, oldest first', async (t) => {
   t.same(held(store, ['returned', 'written 1', 'written 2', 'written 3']), ['returned', 'written 2', 'written 3'])
 })
 
-t.test('last is what came back, least recently used first, to the letter', async (t) => {
+t.test('S23: last is what came back, least recently used first, to the letter', async (t) => {
   const keys = Array.from({ length: 1000 }, (_, index) => keyOf(index))
   const order = [...keys.slice(300), ...keys.slice(0, 300)]
   for (const newcomers of [0, 1, 2, 699, 700, 701, 850, 999]) {
@@ -152,7 +152,7 @@ for (const [flood, over] of Object.entries({ empty: {}, written: { data: '{"csrf
   })
 }
 
-t.test('over many shards: the bound and the order of the kinds are kept, and age very nearly', async (t) => {
+t.test('S23: over many shards: the bound and the order of the kinds are kept, and age very nearly', async (t) => {
   const { store, record } = setUp({ max: 10_000 })
   const keys = Array.from({ length: 20_000 }, (_, index) => keyOf(index))
   const regulars = keys.slice(0, 3000)
@@ -206,7 +206,7 @@ t.test('room for one', async (t) => {
 
 // Memory.
 
-t.test('what has expired is not served, swept or not', async (t) => {
+t.test('S18: what has expired is not served, swept or not', async (t) => {
   const { clock, store, record } = setUp({ sweepInterval: 2 * 3600 })
   for (const key of ['get', 'touch', 'update', 'delete', 'create']) store.create(key, record({ data }))
   clock.advance(hour)
@@ -301,7 +301,7 @@ t.test('the interval between sweeps is what the option says', async (t) => {
   t.equal(store.size, 0)
 })
 
-t.test('a life may be longer than a timer can', async (t) => {
+t.test('S18: a life may be longer than a timer can', async (t) => {
   const { clock, store, record } = setUp({ sweepInterval: 3600 })
   store.create('key', record({ expiresAt: clock.now() + 400 * day }))
   store.create('no end', record({ expiresAt: Infinity }))
@@ -313,7 +313,7 @@ t.test('a life may be longer than a timer can', async (t) => {
   t.ok(clock.set.every((milliseconds) => milliseconds <= hour))
 })
 
-t.test('a store does not hold the process', async (t) => {
+t.test('S18: a store does not hold the process', async (t) => {
   const program = `
     import { MemoryStore } from ${JSON.stringify(new URL('../../lib/stores/memory.js', import.meta.url))}
     const store = new MemoryStore()
