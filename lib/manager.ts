@@ -3,7 +3,7 @@ import { expiry, isLive } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { isPromise, Operation, run, type Steps } from './operation.ts'
 import type { Config } from './options.ts'
-import type { Carried, Outcome } from './transport.ts'
+import type { Carried, Deed, Outcome } from './transport.ts'
 import { UnitOfWork, type Operations } from './unit-of-work.ts'
 import { sameLife } from './version.ts'
 import { unchanged, Writer } from './writer.ts'
@@ -18,7 +18,8 @@ export interface Log {
 
 const nothingCarried: Carried = Object.freeze({ id: undefined, wire: undefined, renew: false, transport: undefined, cookie: undefined, browser: false })
 
-const nothing: Outcome = Object.freeze({ tell: 'nothing' })
+const nothing: Outcome = Object.freeze({ did: 'nothing', tell: 'nothing' })
+const gone: Outcome = Object.freeze({ did: 'gone', tell: 'nothing' })
 
 /** Resolves what a request carries into a session, runs the operations on it, and commits it at the end. */
 export class SessionManager implements Operations {
@@ -91,6 +92,7 @@ export class SessionManager implements Operations {
   }
 
   *#commit(work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
+    work.endedAs = work.status
     if (work.undecodable !== undefined) log.warn({ session: work.undecodable }, 'the stored session could not be decoded, and counts as unknown')
     if (work.fault !== undefined) throw work.fault
     switch (work.status) {
@@ -102,9 +104,9 @@ export class SessionManager implements Operations {
         const { saveUninitialized } = this.#config
         const begins = mayBegin && saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
         const snapshot = work.snapshot()
-        if (snapshot.text === '' && !begins) return work.cookieRemoved ? { tell: 'clear' } : nothing
+        if (snapshot.text === '' && !begins) return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
         yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
-        return tellId(work)
+        return tellId(work, 'created')
       }
       case 'loaded':
         return yield* this.#commitLoaded(work, log)
@@ -123,14 +125,14 @@ export class SessionManager implements Operations {
         if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return dropped(work, log)
         throw error
       }
-      return tellId(work)
+      return tellId(work, 'updated')
     }
     const record = work.record as SessionRecord
     const expiresAt = expiry(clock.now(), record.createdAt, record.maxAge, lifetimes)
     // A session with a short life of its own would end before a touch of the usual measure is due.
     const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
     const due = work.owed || work.touchAsked || mirror || touchAfter === 0 || expiresAt - record.expiresAt >= worthwhile
-    if (!due) return { tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
+    if (!due) return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
     let liveUntil: number | undefined
     try {
       liveUntil = yield* this.#operate((operation) => operation.forgiving(() => operation.touch(work.key, expiresAt)))
@@ -142,9 +144,9 @@ export class SessionManager implements Operations {
     }
     if (liveUntil === undefined) {
       work.end()
-      return nothing
+      return gone
     }
-    return tellId(work, liveUntil)
+    return tellId(work, 'touched', liveUntil)
   }
 
   update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {
@@ -202,8 +204,12 @@ export class SessionManager implements Operations {
   /** Takes the record away; who is answered the record is the one who did. */
   *#remove(operation: Operation, work: UnitOfWork): Steps<SessionRecord | undefined> {
     const removed = yield* operation.forgiving(() => operation.delete(work.key))
-    if (removed === undefined) work.end()
-    else if (work.carried.cookie === work.wireId) work.cookieRemoved = true
+    if (removed === undefined) {
+      work.end()
+    } else {
+      work.removed = work.key
+      if (work.carried.cookie === work.wireId) work.cookieRemoved = true
+    }
     return removed
   }
 
@@ -248,13 +254,13 @@ export class SessionManager implements Operations {
   }
 }
 
-function tellId(work: UnitOfWork, expiresAt: number = work.expiresAt): Outcome {
-  return { tell: 'id', id: work.wireId, confirmed: true, expiresAt }
+function tellId(work: UnitOfWork, did: Deed, expiresAt: number = work.expiresAt): Outcome {
+  return { did, tell: 'id', id: work.wireId, confirmed: true, expiresAt }
 }
 
 function dropped(work: UnitOfWork, log: Log): Outcome {
   log.info({ session: work.key }, 'the session ended while the request ran; what the request changed is dropped')
-  return nothing
+  return gone
 }
 
 function pick(data: Data, keys: readonly string[]): Data {

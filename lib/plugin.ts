@@ -1,5 +1,5 @@
 import { fastifyCookie } from '@fastify/cookie'
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 
 import { takeOffSuccess } from './caches.ts'
@@ -8,7 +8,7 @@ import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
 import { configure, type Config } from './options.ts'
 import { StoredSessions } from './sessions.ts'
-import { Transports, type Outcome } from './transport.ts'
+import { Transports, type Deed, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
 import type { SessionOptions } from '../types/options.ts'
 
@@ -45,11 +45,15 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
     if (work === null || work.committing) return done()
     const tell = (outcome: Outcome): unknown => {
+      logCommit(request.log, work, outcome.did)
       const unwrapped = unwrapResponse(reply, payload)
       transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())
       return unwrapped
     }
-    const fail = (error: unknown): unknown => failReply(reply, payload, error, config)
+    const fail = (error: unknown): unknown => {
+      logCommit(request.log, work, 'failed')
+      return failReply(reply, payload, error, config)
+    }
     let outcome
     try {
       outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
@@ -101,6 +105,12 @@ function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
   reply.code(payload.status)
   for (const [name, value] of payload.headers) reply.header(name, value)
   return new Response(payload.body, { status: payload.status })
+}
+
+/** One line for each commit, at level debug, with what is safe to log. */
+function logCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) => boolean }, work: UnitOfWork, did: Deed | 'failed'): void {
+  if (log.isLevelEnabled?.('debug') === false) return
+  log.debug({ session: work.knownKey, removed: work.removed, status: work.endedAs, outcome: did }, 'session committed')
 }
 
 /**

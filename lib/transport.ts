@@ -32,11 +32,14 @@ export interface Carried {
   readonly browser: boolean
 }
 
-/** What the reply is to say of the session. */
+/** What the commit did to the record; `gone`: it found the session ended. */
+export type Deed = 'nothing' | 'created' | 'updated' | 'touched' | 'gone'
+
+/** What the commit came to, and what the reply is to say of it. */
 export type Outcome =
-  | { readonly tell: 'nothing' | 'clear' }
+  | { readonly did: Deed, readonly tell: 'nothing' | 'clear' }
   /** `confirmed`: the store said in this commit that the id is live until `expiresAt`; otherwise it is the id that the request carried. */
-  | { readonly tell: 'id', readonly id: string, readonly confirmed: boolean, readonly expiresAt: number }
+  | { readonly did: Deed, readonly tell: 'id', readonly id: string, readonly confirmed: boolean, readonly expiresAt: number }
 
 /** Carries ids: finds what a request brought, and puts on the reply what the commit came to. */
 export class Transports {

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 import { SessionError } from './errors.ts'
 import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
@@ -52,6 +54,10 @@ export class UnitOfWork implements SessionHost {
   pending: Promise<void> | undefined
   /** The request is being committed, or was. */
   committing = false
+  /** The status with which the commit began. */
+  endedAs: Status | undefined
+  /** The public id of a session that this request had removed. */
+  removed: string | undefined
   /** The public id of the record that was found and could not be decoded. */
   undecodable: string | undefined
   /** A record was to be created, and no answer came. */
@@ -168,6 +174,11 @@ export class UnitOfWork implements SessionHost {
   /** The id, for the store. */
   get key(): string {
     return this.status === 'none' ? '' : this.#publicId ??= publicIdOf(this.#config.sessionName, this.wireId)
+  }
+
+  /** The public id, if anybody has asked for it: for the log. */
+  get knownKey(): string | undefined {
+    return this.#publicId
   }
 
   get isNew(): boolean {
@@ -294,3 +305,6 @@ export class UnitOfWork implements SessionHost {
     Session.write(this.#session, data, codec.same)
   }
 }
+
+// It hangs on the request, which may be inspected and end up in a log: neither the id nor the data.
+Object.defineProperty(UnitOfWork.prototype, inspect.custom, { value: () => 'UnitOfWork {}' })
