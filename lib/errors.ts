@@ -11,6 +11,7 @@ export type SessionErrorCode =
   | 'HOLDFAST_UPDATE_ASYNC'
   | 'HOLDFAST_ID_INVALID'
   | 'HOLDFAST_ID_TAKEN'
+  | 'HOLDFAST_ID_UNDELIVERABLE'
   | 'HOLDFAST_SESSION_GONE'
   | 'HOLDFAST_STORE_FAILED'
   | 'HOLDFAST_STORE_TIMEOUT'
@@ -32,6 +33,7 @@ const errors: Readonly<Record<SessionErrorCode, readonly [statusCode: number, me
   HOLDFAST_UPDATE_ASYNC: [500, 'The function given to update() must be synchronous; await before calling update()'],
   HOLDFAST_ID_INVALID: [500, 'generateId failed, or made no 22 to 128 characters of A-Z, a-z, 0-9, - and _'],
   HOLDFAST_ID_TAKEN: [500, 'The new session id is taken; generateId must make unguessable, unique ids'],
+  HOLDFAST_ID_UNDELIVERABLE: [500, 'A new session cannot begin here, for no reply will bring its id; begin it in a request that is answered normally'],
   HOLDFAST_SESSION_GONE: [409, 'The session ended while the request ran'],
   HOLDFAST_STORE_FAILED: [503, 'The session store failed; try again later'],
   HOLDFAST_STORE_TIMEOUT: [503, 'The session store did not answer in time; try again later'],

@@ -152,6 +152,7 @@ export class SessionManager implements Operations {
   update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {
     return this.#enqueue(work, function * (this: SessionManager, operation) {
       if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+      assertReachable(work)
       return yield* this.#writer.write(operation, work, work.snapshot(), change)
     })
   }
@@ -161,6 +162,7 @@ export class SessionManager implements Operations {
       if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
       const snapshot = work.snapshot()
       if (work.status === 'destroyed' && snapshot.text === '') return
+      assertReachable(work)
       if (work.status === 'loaded' && !work.changes(snapshot)) return
       yield* this.#writer.write(operation, work, snapshot, unchanged)
     })
@@ -252,6 +254,11 @@ export class SessionManager implements Operations {
       operation.close()
     }
   }
+}
+
+/** A record under an id that nobody gets to know would only take room. */
+function assertReachable(work: UnitOfWork): void {
+  if (!work.isReachable) throw new SessionError('HOLDFAST_ID_UNDELIVERABLE')
 }
 
 function tellId(work: UnitOfWork, did: Deed, expiresAt: number = work.expiresAt): Outcome {

@@ -8,7 +8,7 @@ import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
 import { configure, type Config } from './options.ts'
 import { StoredSessions } from './sessions.ts'
-import { Transports, type Deed, type Outcome } from './transport.ts'
+import { isHandshake, Transports, type Deed, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
 import type { SessionOptions } from '../types/options.ts'
 
@@ -26,17 +26,20 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   const none = manager.none()
   const workKey = Symbol(`fastify-holdfast ${sessionName}`)
   const workOf = (request: FastifyRequest): UnitOfWork | null => (request as Worked)[workKey] ?? null
-  const begin = (request: FastifyRequest, work: UnitOfWork): void => { (request as Worked)[workKey] = work }
+  const begin = (request: FastifyRequest, reply: FastifyReply, work: UnitOfWork): void => {
+    work.reply = reply;
+    (request as Worked)[workKey] = work
+  }
 
   fastify.decorateRequest(workKey as unknown as string, null)
   fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (workOf(this) ?? none).session } })
   fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager, transports))
 
-  fastify.addHook('onRequest', function resolveSession(request, _reply, done) {
+  fastify.addHook('onRequest', function resolveSession(request, reply, done) {
     if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()
     const work = manager.resolve(transports.read(request.raw.headers, request.log))
-    if (isPromise(work)) return work.then((resolved) => { begin(request, resolved) })
-    begin(request, work)
+    if (isPromise(work)) return work.then((resolved) => { begin(request, reply, resolved) })
+    begin(request, reply, work)
     done()
   })
 
@@ -64,6 +67,15 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     done(null, tell(outcome))
   })
 
+  // It costs nothing where each request is logged anyway, and helps nobody where nothing is.
+  if ((fastify.log.level as string | undefined) !== undefined) {
+    fastify.addHook('onResponse', function reportUncommitted(request, _reply, done) {
+      const work = workOf(request)
+      if (work !== null && !work.committing) reportLost(request.log, work)
+      done()
+    })
+  }
+
   if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })
 }
 
@@ -87,7 +99,7 @@ function claimNames(fastify: FastifyInstance & { [claimed]?: readonly string[] }
 function mayBegin({ headers, is404, method }: FastifyRequest, status: number): boolean {
   if (is404 || status === 404) return false
   if (method === 'OPTIONS' && headers['access-control-request-method'] !== undefined) return false
-  return headers.upgrade?.toLowerCase() !== 'websocket'
+  return !isHandshake(headers)
 }
 
 /** As Fastify tells one: it need not be Node's own. */
@@ -111,6 +123,15 @@ function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
 function logCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) => boolean }, work: UnitOfWork, did: Deed | 'failed'): void {
   if (log.isLevelEnabled?.('debug') === false) return
   log.debug({ session: work.knownKey, removed: work.removed, status: work.endedAs, outcome: did }, 'session committed')
+}
+
+/** Where hijack() or reply.raw went past the commit: what was changed is lost, and so is a new id. */
+function reportLost(log: FastifyBaseLogger, work: UnitOfWork): void {
+  if (work.isUnstored()) {
+    log.warn({ session: work.knownKey }, 'What the request changed in its session was not stored: the reply went out past Fastify. Call session.save() before it does.')
+  } else if (work.record !== undefined && work.isNew) {
+    log.warn({ session: work.knownKey }, 'The request began a session whose id the client did not get: the reply went out past Fastify.')
+  }
 }
 
 /**

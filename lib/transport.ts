@@ -32,6 +32,19 @@ export interface Carried {
   readonly browser: boolean
 }
 
+/** What is to bring an id to the client. */
+export type Reply = Pick<FastifyReply, 'sent' | 'raw' | 'request'>
+
+/** Whether a reply that has not been made may still bring an id: not if it was taken over or is on its way, nor in answer to a WebSocket handshake. */
+export function mayCarry(reply: Reply): boolean {
+  return !reply.sent && !reply.raw.headersSent && !isHandshake(reply.request.headers)
+}
+
+/** Whether a request asks for a WebSocket (RFC 6455, 4.1): it is answered past Fastify, unless it is refused. */
+export function isHandshake(headers: IncomingHttpHeaders): boolean {
+  return headers.upgrade !== undefined && /^websocket$/i.test(headers.upgrade)
+}
+
 /** What the commit did to the record; `gone`: it found the session ended. */
 export type Deed = 'nothing' | 'created' | 'updated' | 'touched' | 'gone'
 

@@ -6,7 +6,7 @@ import { expiry } from './lifetime.ts'
 import { merge } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
 import { hidesMember, Session, type SessionHost } from './session.ts'
-import type { Carried } from './transport.ts'
+import { mayCarry, type Carried, type Reply } from './transport.ts'
 import type { CookieAttributes, SessionData, Transport } from '../types/session.ts'
 import type { SessionRecord } from '../types/store.ts'
 
@@ -54,6 +54,8 @@ export class UnitOfWork implements SessionHost {
   pending: Promise<void> | undefined
   /** The request is being committed, or was. */
   committing = false
+  /** What is to bring the id to the client. Undefined: there is no client. */
+  reply: Reply | undefined
   /** The status with which the commit began. */
   endedAs: Status | undefined
   /** The public id of a session that this request had removed. */
@@ -113,6 +115,12 @@ export class UnitOfWork implements SessionHost {
   /** Whether there may be a record under this session's id: then ending the session is for the store to do. */
   get mayBeStored(): boolean {
     return this.status === 'loaded' || this.creationUncertain || this.adopted
+  }
+
+  /** Whether what is stored under this session's id serves anybody: the client has the id, or will. */
+  get isReachable(): boolean {
+    if (this.record !== undefined || this.adopted || this.reply === undefined) return true
+    return this.endedAs === undefined && mayCarry(this.reply)
   }
 
   /** The store says that there is no such session: it ended while the request ran. */
@@ -291,6 +299,15 @@ export class UnitOfWork implements SessionHost {
   /** Whether there is anything that the record does not have. */
   changes({ text, maxAge }: Snapshot): boolean {
     return text !== this.#baseText || maxAge !== this.record?.maxAge
+  }
+
+  /** Whether there is anything that was never stored, be it that it cannot be. */
+  isUnstored(): boolean {
+    try {
+      return this.status !== 'gone' && this.changes(this.snapshot())
+    } catch {
+      return true
+    }
   }
 
   /**

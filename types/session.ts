@@ -91,13 +91,15 @@ export interface SessionMembers {
    * @param change synchronous; may run more than once, each time on a new draft. Changes the draft.
    * @returns what `change` returned in the run that took effect
    * @throws HOLDFAST_SESSION_GONE the session ended meanwhile; nothing was stored
+   * @throws HOLDFAST_ID_UNDELIVERABLE the session is new, and no reply can bring its id any more (`save()`); nothing was stored
    * @throws HOLDFAST_UPDATE_ASYNC, HOLDFAST_KEY_RESERVED, HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE: nothing was stored
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: it may have taken effect
    */
   update<Result>(change: (draft: SessionData) => Result): Promise<Result>
   /**
    * Stores what changed, now; a new session too. The only way to store where no reply is sent:
-   * WebSocket, `reply.hijack()`, server-sent events.
+   * WebSocket, `reply.hijack()`, server-sent events. There it stores a session that was loaded, and refuses a new one:
+   * its id could not reach the client.
    * @throws as `update()`
    */
   save(): Promise<void>
