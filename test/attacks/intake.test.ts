@@ -7,7 +7,8 @@ import t from 'tap'
 
 import type { SessionOptions } from '../../lib/index.ts'
 import { Transports } from '../../lib/transport.ts'
-import { begin, overEveryStore, serve, stored } from '../helpers/serve.ts'
+import { overEveryStore } from '../helpers/attack.ts'
+import { begin, serve, stored } from '../helpers/serve.ts'
 
 const unknownId = 'unknown-to-the-store-0001'
 const secret = 'a-secret-of-forty-bytes-that-signs-ids-.'

@@ -6,8 +6,9 @@ import t, { type Test } from 'tap'
 import '../helpers/data.ts'
 import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
+import { overEveryStore, type Serve } from '../helpers/attack.ts'
 import { carriedBy } from '../helpers/browser.ts'
-import { overEveryStore, stored, type Serve, type Served } from '../helpers/serve.ts'
+import { stored, type Served } from '../helpers/serve.ts'
 import { WatchedStore, type Verb } from '../helpers/stores.ts'
 
 const secret = 'a-secret-that-is-in-no-log-of-any-level'
@@ -93,18 +94,18 @@ function isSilent(t: Test, { secrets, lines, inspected }: Scene): void {
 
 for (const options of [{}, { secret }]) {
   const name = 'secret' in options ? ', with a secret' : ''
-  overEveryStore(t, `P10, S38: the whole life cycle at level trace shows no id, signature or data${name}`, async (t, serveOver) => {
+  overEveryStore(t, `P10, S38: the whole life cycle at level trace shows no id, signature or data${name}`, async (t, serveOver, advance) => {
     const played = await scene(serveOver, options)
-    const { ask, clock, lines } = played
+    const { ask, lines } = played
     for (const url of urls) {
       let { wire } = await ask('/secret')
       wire = (await ask(url, wire)).wire ?? wire
-      clock.advance(60_000)
+      await advance(60_000)
       await ask(url, wire)
       await ask(url)
     }
     const { wire } = await ask('/secret')
-    clock.advance(3_600_000)
+    await advance(3_600_000)
     for (const dead of [wire, `${wire}x`, '../etc/passwd', 'a'.repeat(500)]) {
       for (const url of ['/read', '/secret']) await ask(url, dead)
     }

@@ -6,8 +6,9 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 
 import sessionPlugin from '../../lib/index.ts'
+import { overEveryStore } from '../helpers/attack.ts'
 import { carriedBy } from '../helpers/browser.ts'
-import { begin, overEveryStore, serve, setCookies, stored, type Served } from '../helpers/serve.ts'
+import { begin, serve, setCookies, stored, type Served } from '../helpers/serve.ts'
 
 const crypto = createRequire(import.meta.url)('node:crypto') as { -readonly [Key in keyof typeof import('node:crypto')]: typeof import('node:crypto')[Key] }
 

@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import './data.ts'
 import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
-import { everyStore, WatchedStore } from './stores.ts'
+import { WatchedStore } from './stores.ts'
 
 export interface Served {
   readonly app: FastifyInstance
@@ -42,19 +42,6 @@ export function addRoutes(app: FastifyInstance): FastifyInstance {
   app.get('/update', async ({ session }) => ({ n: await session.update((draft) => draft.n = (draft.n ?? 0) + 1) }))
   app.get('/logout', async ({ session }) => { await session.destroy() })
   return app
-}
-
-export type Serve = (options?: SessionOptions, fastifyOptions?: FastifyServerOptions) => Promise<Served>
-
-/** Runs a test over every store. All that it serves share one. */
-export function overEveryStore(t: Test, name: string, test: (t: Test, serveOver: Serve) => Promise<void>): void {
-  for (const [kind, make] of Object.entries(everyStore)) {
-    t.test(`${name}, over ${kind}`, async (t) => {
-      const clock = new TestClock()
-      const store = new WatchedStore(await make(t, clock))
-      await test(t, (options, fastifyOptions) => serve(t, { clock, store, ...options }, fastifyOptions))
-    })
-  }
 }
 
 /** Begins a session that holds a: value, and answers its id. */

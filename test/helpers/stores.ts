@@ -1,6 +1,4 @@
-import type { Test } from 'tap'
-
-import { MemoryStore, type Clock, type MaybePromise, type SessionRecord, type SessionStore } from '../../lib/index.ts'
+import type { MaybePromise, SessionRecord, SessionStore } from '../../lib/index.ts'
 
 export type Verb = 'get' | 'create' | 'update' | 'touch' | 'delete'
 
@@ -74,10 +72,4 @@ export function slow(inner: SessionStore): WatchedStore {
 
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => { setImmediate(resolve) })
-}
-
-/** The stores that attacks are tried over, each made anew for a test, which may have it torn down. */
-export const everyStore: Readonly<Record<string, (t: Test, clock: Clock) => MaybePromise<SessionStore>>> = {
-  'MemoryStore': (_t, clock) => new MemoryStore({ clock }),
-  'MemoryStore, answering later': (_t, clock) => slow(new MemoryStore({ clock }))
 }
