@@ -55,6 +55,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     }
     const fail = (error: unknown): unknown => {
       logCommit(request.log, work, 'failed')
+      if (work.accessed) transports.vary(reply)
       return failReply(reply, payload, error, config)
     }
     let outcome

@@ -147,7 +147,12 @@ export class Transports {
       sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)
     }
     if (sent) keepPrivate(reply)
-    if (sent || accessed) vary(reply, this.#requestHeaders)
+    if (sent || accessed) this.vary(reply)
+  }
+
+  /** Tells caches that the reply depends on the session. */
+  vary(reply: FastifyReply): void {
+    vary(reply, this.#requestHeaders)
   }
 
   /** An id in a readable header would hand an HttpOnly session to every script on the page: only who speaks the header gets it there. */
