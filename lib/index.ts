@@ -1,6 +1,7 @@
 import '../types/fastify.ts'
 
 export { sessionPlugin, sessionPlugin as default } from './plugin.ts'
+export type { SessionEvents } from './diagnostics.ts'
 export { SessionError, type SessionErrorCode } from './errors.ts'
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.ts'
 export type { Clock, Timer } from '../types/clock.ts'

@@ -1,3 +1,4 @@
+import { destroyed, regenerated, rejected } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { expiry, isLive } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
@@ -7,7 +8,7 @@ import type { Carried, Deed, Outcome } from './transport.ts'
 import { UnitOfWork, type Operations } from './unit-of-work.ts'
 import { sameLife } from './version.ts'
 import { unchanged, Writer } from './writer.ts'
-import type { SessionData } from '../types/session.ts'
+import type { SessionData, Transport } from '../types/session.ts'
 import type { MaybePromise, SessionRecord } from '../types/store.ts'
 
 /** Where the manager tells what no caller gets to know; Fastify's `request.log` is one. */
@@ -58,6 +59,9 @@ export class SessionManager implements Operations {
     } else if (record === undefined && work.carried.transport === 'header' && adoptUnknownIds(id)) {
       work.adopted = true
     } else {
+      if (rejected.hasSubscribers) {
+        rejected.publish({ sessionName: this.#config.sessionName, transport: work.carried.transport as Transport, reason: record === undefined ? 'unknown' : 'expired', session: work.key })
+      }
       work.forget()
     }
     return work
@@ -175,7 +179,7 @@ export class SessionManager implements Operations {
       const snapshot = work.snapshot()
       const { record } = work
       let data = codec.parse(snapshot.text)
-      const removed = work.mayBeStored ? yield* this.#remove(operation, work) : undefined
+      const removed = work.mayBeStored ? yield* this.#remove(operation, work, regenerated) : undefined
       if (record !== undefined) {
         if (removed !== undefined && sameLife(removed.version, record.version)) {
           data = merge(codec.parse(record.data), data, codec.parse(removed.data), codec.same)
@@ -197,20 +201,21 @@ export class SessionManager implements Operations {
   destroy(work: UnitOfWork): Promise<void> {
     return this.#enqueue(work, function * (this: SessionManager, operation) {
       const snapshot = work.snapshot()
-      if (work.mayBeStored) yield* this.#remove(operation, work)
+      if (work.mayBeStored) yield* this.#remove(operation, work, destroyed)
       work.restart('destroyed')
       work.show('', snapshot)
     })
   }
 
   /** Takes the record away; who is answered the record is the one who did. */
-  *#remove(operation: Operation, work: UnitOfWork): Steps<SessionRecord | undefined> {
+  *#remove(operation: Operation, work: UnitOfWork, event: typeof destroyed): Steps<SessionRecord | undefined> {
     const removed = yield* operation.forgiving(() => operation.delete(work.key))
     if (removed === undefined) {
       work.end()
     } else {
       work.removed = work.key
       if (work.carried.cookie === work.wireId) work.cookieRemoved = true
+      if (event.hasSubscribers) event.publish({ sessionName: this.#config.sessionName, session: work.key })
     }
     return removed
   }
@@ -246,8 +251,8 @@ export class SessionManager implements Operations {
   }
 
   *#operate<Result>(steps: (operation: Operation) => Steps<Result>): Steps<Result> {
-    const { clock, store, storeTimeout } = this.#config
-    const operation = new Operation(store, clock, storeTimeout)
+    const { clock, sessionName, store, storeTimeout } = this.#config
+    const operation = new Operation(store, clock, storeTimeout, sessionName)
     try {
       return yield* steps(operation)
     } finally {

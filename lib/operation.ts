@@ -1,3 +1,4 @@
+import { fault as faults, type SessionEvents } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import type { Clock, Timer } from '../types/clock.ts'
 import type { MaybePromise, SessionRecord, SessionStore } from '../types/store.ts'
@@ -35,36 +36,38 @@ export class Operation {
   readonly #store: SessionStore
   readonly #clock: Clock
   readonly #milliseconds: number
+  readonly #sessionName: string
   #deadline: Timer | undefined
   #giveUp: (() => void) | undefined
   #over = false
   /** A call was made again after a fault: the first may have taken effect. */
   forgave = false
 
-  constructor(store: SessionStore, clock: Clock, milliseconds: number) {
+  constructor(store: SessionStore, clock: Clock, milliseconds: number, sessionName: string) {
     this.#store = store
     this.#clock = clock
     this.#milliseconds = milliseconds
+    this.#sessionName = sessionName
   }
 
   get(key: string): Steps<SessionRecord | undefined> {
-    return this.#ask(() => this.#store.get(key))
+    return this.#ask('get', key, () => this.#store.get(key))
   }
 
   create(key: string, record: SessionRecord): Steps<boolean> {
-    return this.#ask(() => this.#store.create(key, record))
+    return this.#ask('create', key, () => this.#store.create(key, record))
   }
 
   update(key: string, record: SessionRecord, expectedVersion: string): Steps<boolean> {
-    return this.#ask(() => this.#store.update(key, record, expectedVersion))
+    return this.#ask('update', key, () => this.#store.update(key, record, expectedVersion))
   }
 
   touch(key: string, expiresAt: number): Steps<number | undefined> {
-    return this.#ask(() => this.#store.touch(key, expiresAt))
+    return this.#ask('touch', key, () => this.#store.touch(key, expiresAt))
   }
 
   delete(key: string): Steps<SessionRecord | undefined> {
-    return this.#ask(() => this.#store.delete(key))
+    return this.#ask('delete', key, () => this.#store.delete(key))
   }
 
   /** Calls once more if it fails, unless time has run out. For a call that may be made twice. */
@@ -93,12 +96,14 @@ export class Operation {
     this.#deadline?.close()
   }
 
-  *#ask<T>(call: () => MaybePromise<T>): Steps<T> {
+  *#ask<T>(verb: SessionEvents['fault']['verb'], key: string, call: () => MaybePromise<T>): Steps<T> {
     try {
       const answer = call()
       return isPromise(answer) ? yield* this.wait(answer) : answer
     } catch (cause) {
-      throw cause instanceof SessionError ? cause : new SessionError('HOLDFAST_STORE_FAILED', { cause })
+      const error = cause instanceof SessionError ? cause : new SessionError('HOLDFAST_STORE_FAILED', { cause })
+      if (faults.hasSubscribers) faults.publish({ sessionName: this.#sessionName, session: key, verb, code: error.code })
+      throw error
     }
   }
 

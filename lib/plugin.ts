@@ -3,6 +3,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyRep
 import fastifyPlugin from 'fastify-plugin'
 
 import { takeOffSuccess } from './caches.ts'
+import { committed } from './diagnostics.ts'
 import { optionError, SessionError } from './errors.ts'
 import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
@@ -48,13 +49,13 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
     if (work === null || work.committing) return done()
     const tell = (outcome: Outcome): unknown => {
-      logCommit(request.log, work, outcome.did)
+      tellCommit(request.log, work, sessionName, outcome.did)
       const unwrapped = unwrapResponse(reply, payload)
       transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())
       return unwrapped
     }
     const fail = (error: unknown): unknown => {
-      logCommit(request.log, work, 'failed')
+      tellCommit(request.log, work, sessionName, 'failed')
       if (work.accessed) transports.vary(reply)
       return failReply(reply, payload, error, config)
     }
@@ -120,10 +121,13 @@ function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
   return new Response(payload.body, { status: payload.status })
 }
 
-/** One line for each commit, at level debug, with what is safe to log. */
-function logCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) => boolean }, work: UnitOfWork, did: Deed | 'failed'): void {
-  if (log.isLevelEnabled?.('debug') === false) return
-  log.debug({ session: work.knownKey, removed: work.removed, status: work.endedAs, outcome: did }, 'session committed')
+/** Each commit is an event, and one line at level debug, with what is safe to log. */
+function tellCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) => boolean }, work: UnitOfWork, sessionName: string, outcome: Deed | 'failed'): void {
+  const isDebug = log.isLevelEnabled?.('debug') !== false
+  if (!isDebug && !committed.hasSubscribers) return
+  const message = { sessionName, session: work.knownKey, removed: work.removed, status: work.endedAs, outcome }
+  if (isDebug) log.debug(message, 'session committed')
+  if (committed.hasSubscribers) committed.publish(message)
 }
 
 /** Where hijack() or reply.raw went past the commit: what was changed is lost, and so is a new id. */

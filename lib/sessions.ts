@@ -1,3 +1,4 @@
+import { destroyed } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { isPublicId, publicIdOf } from './identifier.ts'
 import type { SessionManager } from './manager.ts'
@@ -35,7 +36,9 @@ export class StoredSessions implements Sessions {
 
   async destroy(publicId: string): Promise<boolean> {
     if (!isPublicId(publicId)) return false
-    return await this.#manager.operate((operation) => operation.forgiving(() => operation.delete(publicId))) !== undefined
+    const removed = await this.#manager.operate((operation) => operation.forgiving(() => operation.delete(publicId)))
+    if (removed !== undefined && destroyed.hasSubscribers) destroyed.publish({ sessionName: this.#config.sessionName, session: publicId })
+    return removed !== undefined
   }
 
   publicIdOf(id: string): string {

@@ -3,6 +3,7 @@ import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
 import { keepPrivate, vary } from './caches.ts'
+import { rejected, type SessionEvents } from './diagnostics.ts'
 import { optionError } from './errors.ts'
 import { isWellFormed, type Signer } from './identifier.ts'
 import { secondsUntil } from './lifetime.ts'
@@ -10,6 +11,7 @@ import type { CookieAttributes, Transport } from '../types/session.ts'
 
 /** What the transports need to know of the configuration. */
 export interface TransportConfig {
+  readonly sessionName: string
   readonly sessionHeader: string | false
   readonly sessionCookie: string | false
   readonly mirror: boolean
@@ -85,9 +87,11 @@ export class Transports {
     const { signer } = this.#config
     if (signer === undefined || candidate === undefined) {
       const id = candidate !== undefined && isWellFormed(candidate) ? candidate : undefined
+      if (id === undefined && transport !== undefined) this.#reject(candidate as string, transport)
       return { id, wire: id, renew: false, transport, cookie, browser }
     }
     const decided = signer.unsign(candidate)
+    if (decided === undefined && transport !== undefined) this.#reject(candidate, transport)
     const beside = cookie === undefined || cookie === candidate ? decided : signer.unsign(cookie)
     const renew = decided?.renew === true || (beside?.renew === true && beside.id === decided?.id)
     return {
@@ -98,6 +102,18 @@ export class Transports {
       cookie: cookie === undefined ? undefined : beside?.id ?? '',
       browser
     }
+  }
+
+  /** Tells who listens why what a request carried is no id. */
+  #reject(candidate: string, transport: Transport): void {
+    // A client asks for a session by `new`; of two cookies it is told when they are read.
+    if (!rejected.hasSubscribers || candidate === 'new' || candidate === duplicate) return
+    const unsigned = this.#config.signer !== undefined && isWellFormed(candidate.split('.', 1)[0])
+    this.#tellRejected(unsigned ? 'signature' : 'malformed', transport)
+  }
+
+  #tellRejected(reason: SessionEvents['rejected']['reason'], transport: Transport): void {
+    rejected.publish({ sessionName: this.#config.sessionName, transport, reason, session: undefined })
   }
 
   /** What goes over the wire for an id. */
@@ -115,7 +131,8 @@ export class Transports {
     if (found > 1) {
       this.#warnOnce(log, `A request brought more than one ${name} cookie, and none was used. ` +
         'Another application may set it for this host or path: give sessionCookie a name of its own, at best with __Host-.')
-      return ''
+      if (rejected.hasSubscribers) this.#tellRejected('duplicate', 'cookie')
+      return duplicate
     }
     return found === 0 ? undefined : fastifyCookie.parse(cookies, { decode: String })[name]
   }
@@ -192,6 +209,9 @@ export class Transports {
     log.warn(message)
   }
 }
+
+/** Stands for the value of two cookies of our name; no cookie's value can have it. */
+const duplicate = ';'
 
 // Fastify trusts nobody by a number of hops: whoever asks directly could have sent the header.
 const trustProxy = 'Behind a TLS proxy set the Fastify option trustProxy to the proxy\'s address, or to true; a number of hops will not do.'

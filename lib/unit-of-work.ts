@@ -1,5 +1,6 @@
 import { inspect } from 'node:util'
 
+import { fault, gone } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
@@ -126,6 +127,7 @@ export class UnitOfWork implements SessionHost {
   /** The store says that there is no such session: it ended while the request ran. */
   end(): void {
     this.status = 'gone'
+    if (gone.hasSubscribers) gone.publish({ sessionName: this.#config.sessionName, session: this.key })
     this.#distrustCookie()
   }
 
@@ -274,6 +276,7 @@ export class UnitOfWork implements SessionHost {
     } catch {
       // A record that can't be decoded is as good as none: an id that does not resolve.
       this.undecodable = this.key
+      if (fault.hasSubscribers) fault.publish({ sessionName: this.#config.sessionName, session: this.key, verb: 'get', code: 'HOLDFAST_DATA_UNDECODABLE' })
       this.forget()
     }
     if (this.status === 'none') Object.freeze(session)

@@ -1,3 +1,4 @@
+import { created, merged } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { expiry } from './lifetime.ts'
 import { merge } from './merge.ts'
@@ -78,6 +79,8 @@ export class Writer {
     } finally {
       leave?.()
     }
+    const event = theirs === undefined ? created : theirs === work.record ? undefined : merged
+    if (event?.hasSubscribers === true) event.publish({ sessionName: this.#config.sessionName, session: work.key })
     work.wrote(attempt.record, snapshot)
     return attempt.result
   }

@@ -1,4 +1,5 @@
 import { systemClock } from '../clock.ts'
+import { evicted } from '../diagnostics.ts'
 import { optionError } from '../errors.ts'
 import { expiryOf, hasExpired, pack, unpack, withExpiry } from './packed-record.ts'
 import type { Clock, Timer } from '../../types/clock.ts'
@@ -135,8 +136,11 @@ export class MemoryStore implements SessionStore {
   #evict(): void {
     const now = this.#clock.now()
     const next = this.#tiers.flatMap((tier) => tier.oldest() ?? [])
-    const entry = next.find((each) => hasExpired(each.packed, now)) ?? next[0]
-    if (entry !== undefined) this.#remove(entry)
+    const expired = next.find((each) => hasExpired(each.packed, now))
+    const entry = expired ?? next[0]
+    if (entry === undefined) return
+    this.#remove(entry)
+    if (expired === undefined && evicted.hasSubscribers) evicted.publish({ session: entry.key, returned: entry.tier === this.#returned })
   }
 
   /** One timer for all records, so that a life may be longer than a timer can; it never holds the process. */

@@ -97,7 +97,7 @@ t.test('S4: raw bytes on a socket, in the header and in the cookie: the server a
 })
 
 t.test('S7: the work grows with the length of the header and no faster: 250 times 16 KB in well under a minute', async (t) => {
-  const transports = new Transports({ sessionHeader: 'X-Session-ID', sessionCookie: 'session_id', mirror: false, signer: undefined })
+  const transports = new Transports({ sessionName: 'session', sessionHeader: 'X-Session-ID', sessionCookie: 'session_id', mirror: false, signer: undefined })
   const log = { warn() {} } as unknown as FastifyBaseLogger
   const size = 4_000_000
   const fill = (text: string): string => text.repeat(Math.ceil(size / text.length))
