@@ -16,7 +16,7 @@ type Name = keyof SessionEvents
 const names: readonly Name[] = ['created', 'committed', 'merged', 'gone', 'rejected', 'regenerated', 'destroyed', 'evicted', 'fault']
 
 /** Collects what is published while the test runs. */
-function watch(t: Test): { taken(...only: Name[]): Array<[Name, object]> } {
+function watch(t: Test): { readonly taken: (...only: Name[]) => Array<[Name, object]> } {
   const messages: Array<[Name, object]> = []
   for (const name of names) {
     const note = (message: unknown): void => { messages.push([name, { ...message as object }]) }
