@@ -160,8 +160,8 @@ t.test('P10: no id and no data is in what is published', async (t) => {
 
 t.test('without a subscriber nothing is published, nor made to be', async (t) => {
   const { prototype } = Channel
-  const { publish } = prototype
-  t.teardown(() => { prototype.publish = publish })
+  const publish = Object.getOwnPropertyDescriptor(prototype, 'publish') as PropertyDescriptor
+  t.teardown(() => { Object.defineProperty(prototype, 'publish', publish) })
   const published: unknown[] = []
   prototype.publish = function (this: Channel, message) { if (String(this.name).startsWith('fastify-holdfast')) published.push(message) }
   const { app, store } = await serve(t)
