@@ -44,6 +44,7 @@ export class StoredSessions implements Sessions {
   publicIdOf(id: string): string {
     return publicIdOf(this.#config.sessionName, id)
   }
+
   /** Begins a session, and answers the headers of a request that carries it: `seedSession` of fastify-holdfast/testing, and no part of `Sessions`. */
   async seed(data: SessionData, transport: Transport | undefined, maxAge: number | undefined): Promise<Record<string, string>> {
     const work = this.#manager.begin()

@@ -142,7 +142,8 @@ export class Transports {
     const { sessionHeader, sessionCookie } = this.#config
     const name = transport === 'header' ? sessionHeader : sessionCookie
     if (name === false) throw optionError('transport', `one that the registration has, and it has no ${transport}`)
-    return transport === 'header' ? { [name.toLowerCase()]: id } : { cookie: `${name}=${id}` }
+    const wire = this.#config.signer?.sign(id) ?? id
+    return transport === 'header' ? { [name.toLowerCase()]: wire } : { cookie: `${name}=${wire}` }
   }
 
   /** Puts the outcome on the reply. */

@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 
 import sessionPlugin from '../../lib/index.ts'
+import { seedSession } from '../../lib/testing/index.ts'
 import { overEveryStore } from '../helpers/attack.ts'
 import { carriedBy } from '../helpers/browser.ts'
 import { begin, serve, setCookies, stored, type Served } from '../helpers/serve.ts'
@@ -274,5 +275,12 @@ t.test('S2: with a secret too, an unknown id that is rightly signed is not adopt
     t.same(store.taken(), ['get', 'create'])
     t.not(cookie?.split('.')[0], wire.split('.')[0])
     t.equal(await stored(app, wire), undefined)
+  }
+})
+
+t.test('a seeded session is signed as any other', async (t) => {
+  for (const transport of ['header', 'cookie'] as const) {
+    const { app } = await serve(t, { secret: [secret, old] })
+    t.same((await app.inject({ url: '/read', headers: await seedSession(app, { a: 'seeded' }, { transport }) })).json(), { a: 'seeded' })
   }
 })
