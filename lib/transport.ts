@@ -30,7 +30,11 @@ export interface Carried {
   readonly transport: Transport | undefined
   /** The id that the cookie names, whether it decided or not; anything else where it names none. Two cookies of the name are as good as a malformed one. */
   readonly cookie: string | undefined
-  /** Sent by a browser, which no script in it can deny: Sec-Fetch-Mode is a forbidden request header (Fetch, 2.2.2). */
+  /**
+   * Sent by a browser, which no script in it can deny: Sec-Fetch-Site is a forbidden request header (Fetch, 2.2.2). Browsers send it
+   * with every request that bears Sec-Fetch-Mode (Fetch Metadata, 2), and Node's fetch, which bears that too, does not.
+   * Over http, but for localhost, no browser sends either: an app for browsers there turns the header off.
+   */
   readonly browser: boolean
 }
 
@@ -83,7 +87,7 @@ export class Transports {
     const cookie = this.#readCookie(headers.cookie, log)
     const candidate = header ?? cookie
     const transport = header !== undefined ? 'header' : cookie !== undefined ? 'cookie' : undefined
-    const browser = headers['sec-fetch-mode'] !== undefined
+    const browser = headers['sec-fetch-site'] !== undefined
     const { signer } = this.#config
     if (signer === undefined || candidate === undefined) {
       const id = candidate !== undefined && isWellFormed(candidate) ? candidate : undefined

@@ -89,7 +89,7 @@ class Visitor {
     const browser = this.#transport === 'cookie'
     const reply = await this.#ask(path, {
       ...headers,
-      ...browser && { 'sec-fetch-mode': 'navigate' },
+      ...browser && { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate' },
       ...this.#id !== undefined && (browser ? { cookie: `session_id=${this.#id}` } : { 'x-session-id': this.#id })
     })
     const { 'set-cookie': [cookie] = [], 'x-session-id': header } = reply.headers

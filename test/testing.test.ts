@@ -101,7 +101,7 @@ function cookieApp(t: Test): FastifyInstance {
   const app = Fastify()
   t.teardown(() => app.close())
   app.post<{ Body: string[] }>('/set', async ({ body }, reply) => { reply.header('set-cookie', body) })
-  app.get('/show', async ({ headers }) => ({ cookie: headers.cookie, mode: headers['sec-fetch-mode'] }))
+  app.get('/show', async ({ headers }) => ({ cookie: headers.cookie, site: headers['sec-fetch-site'], mode: headers['sec-fetch-mode'] }))
   return app
 }
 
@@ -122,8 +122,8 @@ t.test('the test browser sends what it was given, as it was given, until it ends
 t.test('the test browser is a browser to the app, unless the test says otherwise', async (t) => {
   const browser = new TestBrowser(cookieApp(t))
   browser.cookies.set('a', '1')
-  t.same((await browser.inject('/show')).json(), { cookie: 'a=1', mode: 'navigate' })
-  t.same((await browser.inject('/show', { headers: { 'sec-fetch-mode': 'cors', cookie: 'b=2' } })).json(), { cookie: 'b=2', mode: 'cors' })
+  t.same((await browser.inject('/show')).json(), { cookie: 'a=1', site: 'same-origin', mode: 'navigate' })
+  t.same((await browser.inject('/show', { headers: { 'sec-fetch-mode': 'cors', cookie: 'b=2' } })).json(), { cookie: 'b=2', site: 'same-origin', mode: 'cors' })
 })
 
 t.test('the test browser takes replies in when the test lets it', async (t) => {

@@ -62,7 +62,7 @@ for (const [settings, options, rows] of tables) {
         headers: {
           ...carries.header && { 'x-session-id': ids[carries.header] },
           ...carries.cookie && { cookie: `session_id=${ids[carries.cookie]}` },
-          ...carries.browser && { 'sec-fetch-mode': 'navigate' }
+          ...carries.browser && { 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' }
         }
       }))
       const id = carried.header ?? carried.cookie as string

@@ -3,7 +3,7 @@ import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { systemClock } from '../clock.ts'
 
 /**
- * Injects requests as a browser sends them: with the cookies it was given, until they end, and with `Sec-Fetch-Mode`.
+ * Injects requests as a browser sends them: with the cookies it was given, until they end, and with `Sec-Fetch-Site` and `Sec-Fetch-Mode`.
  * It knows one app, and so no `Domain`, `Path` or `Secure`.
  *
  * ```ts
@@ -29,7 +29,7 @@ export class TestBrowser {
   /** Sends a request with the cookies of now; what the reply sets waits for `receive()`, in the order that a test wants. */
   async send(url: string, options: InjectOptions = {}): Promise<LightMyRequestResponse> {
     const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ')
-    const headers = { 'sec-fetch-mode': 'navigate', ...cookie === '' ? {} : { cookie }, ...options.headers }
+    const headers = { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate', ...cookie === '' ? {} : { cookie }, ...options.headers }
     return await this.#app.inject({ ...options, url, headers })
   }
 

@@ -229,3 +229,17 @@ t.test('S10: with mirror it is, which is what the option is for', async (t) => {
   const id = await begin(app)
   t.equal(carriedBy(await app.inject({ url: '/read', cookies: { session_id: id } })).header, id)
 })
+
+t.test('S10: a browser is told by Sec-Fetch-Site, which no script can take off, whatever else it sends', async (t) => {
+  const { app } = await serve(t)
+  for (const site of ['none', 'same-origin', 'same-site', 'cross-site', '']) {
+    for (const others of [{}, { 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }, { 'sec-fetch-mode': 'cors' }] as const) {
+      const { header, cookie } = carriedBy(await app.inject({ url: '/login', headers: { 'sec-fetch-site': site, ...others } }))
+      t.equal(header, undefined)
+      t.ok(cookie)
+    }
+  }
+  const { header, cookie } = carriedBy(await app.inject({ url: '/login', headers: { 'sec-fetch-mode': 'cors' } }))
+  t.ok(header, 'Sec-Fetch-Mode alone is what Node\'s fetch sends')
+  t.equal(header, cookie)
+})

@@ -36,7 +36,7 @@ for (const first of ['cors', 'sessions'] as const) {
 
   t.test(`an app of another origin may read the header, with ${name}`, async (t) => {
     const { app } = await api(t, first)
-    const headers = { origin, 'sec-fetch-mode': 'cors', 'x-session-id': 'new' }
+    const headers = { origin, 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors', 'x-session-id': 'new' }
     const begun = await app.inject({ url: '/count', headers })
     const id = carriedBy(begun).header as string
     t.match(begun.headers, {
@@ -53,7 +53,7 @@ for (const first of ['cors', 'sessions'] as const) {
 
   t.test(`an app of another origin that sends credentials has the cookie, with ${name}`, async (t) => {
     const { app } = await api(t, first)
-    const headers = { origin, 'sec-fetch-mode': 'cors' }
+    const headers = { origin, 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors' }
     const begun = await app.inject({ url: '/count', headers })
     const { header, cookie } = carriedBy(begun)
     t.equal(header, undefined)
@@ -79,7 +79,7 @@ for (const first of ['cors', 'sessions'] as const) {
 
   t.test(`S34: another origin is allowed nothing, with ${name}`, async (t) => {
     const { app } = await api(t, first)
-    const reply = await app.inject({ url: '/count', headers: { origin: 'https://evil.example', 'sec-fetch-mode': 'cors' } })
+    const reply = await app.inject({ url: '/count', headers: { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors' } })
     t.equal(reply.headers['access-control-allow-origin'], undefined)
     t.ok(varies(reply).includes('Origin'))
   })
