@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { Channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 
 import t, { type Test } from 'tap'
@@ -197,6 +198,13 @@ t.test('S13: a subscriber that throws does not stop destroy(), nor any reply: No
     console.log(JSON.stringify([first.statusCode, out.statusCode, after.body, [...new Set(uncaught)].sort()]))`
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], { timeout: 20_000 })
   t.same(JSON.parse(stdout), [200, 200, '{}', ['committed', 'created', 'destroyed', 'rejected']])
+})
+
+t.test('the page has every event, and no other', async (t) => {
+  const table = readFileSync('docs/reference.md', 'utf8').split('| event | when |')[1]?.split('\n\n')[0] ?? ''
+  t.same([...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name), names)
+  const published = [...readFileSync('lib/diagnostics.ts', 'utf8').matchAll(/topic\('(\w+)'\)/g)].map(([, name]) => name)
+  t.same(published, names)
 })
 
 t.test('the example of the metrics counts what happens', async (t) => {
