@@ -5,7 +5,7 @@ import { merge, type Data } from './merge.ts'
 import { isPromise, Operation, run, type Steps } from './operation.ts'
 import type { Config } from './options.ts'
 import type { Carried, Deed, Outcome } from './transport.ts'
-import { UnitOfWork, type Operations } from './unit-of-work.ts'
+import { UnitOfWork, type Operations, type Status } from './unit-of-work.ts'
 import { sameLife } from './version.ts'
 import { unchanged, Writer } from './writer.ts'
 import type { SessionData, Transport } from '../types/session.ts'
@@ -99,9 +99,8 @@ export class SessionManager implements Operations {
     work.endedAs = work.status
     if (work.undecodable !== undefined) log.warn({ session: work.undecodable }, 'the stored session could not be decoded, and counts as unknown')
     if (work.fault !== undefined) throw work.fault
-    switch (work.status) {
-      case 'none':
-        return nothing
+    // A request without a session is not committed.
+    switch (work.status as Exclude<Status, 'none'>) {
       case 'new':
       case 'regenerated':
       case 'destroyed': {

@@ -2,7 +2,9 @@ import { Readable } from 'node:stream'
 
 import t from 'tap'
 
+import sessionPlugin, { MemoryStore } from '../lib/index.ts'
 import { begin, serve, setCookies } from './helpers/serve.ts'
+import { WatchedStore } from './helpers/stores.ts'
 
 const cacheControls: ReadonlyArray<[given: string | undefined, expected: string]> = [
   [undefined, 'private'],
@@ -54,6 +56,22 @@ t.test('S31: the header alone makes a reply private too', async (t) => {
   t.same(setCookies(reply), [])
   t.equal(reply.headers['x-session-id'], id)
   t.equal(reply.headers['cache-control'], 'max-age=60, private')
+})
+
+t.test('S31: the id of one registration on the 503 of another is kept out of shared caches', async (t) => {
+  const { app } = await serve(t)
+  const store = new WatchedStore(new MemoryStore())
+  await app.register(sessionPlugin, { store, sessionName: 'admin' })
+  app.get('/both', async ({ session }, reply) => {
+    session.a = 'x'
+    reply.header('cache-control', 'public, max-age=60')
+  })
+  store.intercept = () => { throw new Error('down') }
+  const reply = await app.inject('/both')
+  t.equal(reply.statusCode, 503)
+  t.same(reply.cookies.map(({ name }) => name), ['session_id'])
+  t.equal(reply.headers['x-admin-id'], undefined)
+  t.equal(reply.headers['cache-control'], 'private')
 })
 
 t.test('a reply that looked and sent nothing stays cacheable as the app said, by Vary', async (t) => {

@@ -358,6 +358,36 @@ t.test('all tries of one commit share one deadline', async (t) => {
   isOutage(t, await reply, 'HOLDFAST_STORE_TIMEOUT', 'the second try')
 })
 
+t.test('a writer that waits for its turn in vain is answered 503 in time, and does not keep those behind it waiting', async (t) => {
+  const served = await serve(t)
+  const { app, clock, store } = served
+  const headers = { 'x-session-id': await begin(app) }
+  const write = (value: string): Promise<LightMyRequestResponse> => app.inject({ url: `/write/${value}`, headers }).then((answer) => answer)
+  // Whoever is refused tries again, in turn: the first of them meets a store that falls silent.
+  let refusals = 2
+  let asked = 0
+  store.intercept = (call, pass) => {
+    if (call.verb === 'update' && refusals > 0) {
+      refusals -= 1
+      return Promise.resolve(false) as Promise<never>
+    }
+    if (call.verb !== 'get' || refusals > 0) return pass()
+    asked += 1
+    return asked === 1 ? faults.silent() : pass()
+  }
+  const [first, second] = [write('first'), write('second')]
+  await settle()
+  t.same([refusals, asked], [0, 1])
+  clock.advance(2000)
+  isOutage(t, await first, 'HOLDFAST_STORE_TIMEOUT', 'who holds the turn')
+  isOutage(t, await second, 'HOLDFAST_STORE_TIMEOUT', 'who waits for it')
+  t.equal(asked, 1)
+  refusals = 1
+  t.equal((await write('third')).statusCode, 200)
+  t.equal(refusals, 0)
+  t.equal(await stored(app, headers['x-session-id']).then((data) => (data as { a: string }).a), 'third')
+})
+
 t.test('resolving and committing have a deadline each', async (t) => {
   const served = await serve(t)
   const { app, clock, store } = served

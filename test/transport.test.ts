@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import t from 'tap'
 
-import sessionPlugin, { MemoryStore, type SessionOptions } from '../lib/index.ts'
+import sessionPlugin, { MemoryStore, type CookieAttributes, type SessionOptions } from '../lib/index.ts'
 import { carriedBy } from './helpers/browser.ts'
 import { begin, serve, setCookies, stored } from './helpers/serve.ts'
 import { slow } from './helpers/stores.ts'
@@ -207,6 +207,21 @@ t.test('options() changes the cookie of this reply alone', async (t) => {
   const [line] = setCookies(await app.inject('/options'))
   t.equal(line?.replace(/=[\w-]{36};/, '=ID;'), 'session_id=ID; Domain=example.com; Path=/shop; Priority=High; SameSite=Strict')
   t.match(setCookies(await app.inject('/write/x'))[0], /Max-Age=3600; Path=\/; HttpOnly; SameSite=Lax$/)
+})
+
+t.test('session.options() refuses what no browser would take, and the cookie goes out as it was', async (t) => {
+  const { app } = await serve(t)
+  app.get('/options', async ({ session }) => {
+    session.options({ path: '/shop' })
+    const wrongs = [{ sameSite: 'none', secure: false }, { path: 'shop' }, { domain: 'a;b' }, { priority: 'urgent' }, { partitioned: true, secure: false }]
+    for (const wrong of wrongs) {
+      t.throws(() => { session.options(wrong as CookieAttributes) }, { code: 'HOLDFAST_VALUE_INVALID', cause: { code: 'HOLDFAST_OPTION_INVALID' } }, JSON.stringify(wrong))
+    }
+    session.a = 'x'
+  })
+  const reply = await app.inject('/options')
+  t.equal(reply.statusCode, 200)
+  t.match(setCookies(reply), [/^session_id=[^;]+; Max-Age=3600; Path=\/shop; HttpOnly; SameSite=Lax$/])
 })
 
 t.test('persistent: false leaves out what would outlive the browser; the clearing cookie is dated all the same', async (t) => {
