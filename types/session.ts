@@ -1,7 +1,7 @@
 import type { SessionStore } from './store.ts'
 
 /**
- * What your sessions hold. Declare it once:
+ * What your sessions hold. Declare it once, and `request.session` has it everywhere:
  *
  * ```ts
  * declare module 'fastify-holdfast' {
@@ -10,6 +10,20 @@ import type { SessionStore } from './store.ts'
  * ```
  */
 export interface SessionData {}
+
+/**
+ * What the sessions of further registrations hold, by their `sessionName`. A line types all that bears the name:
+ *
+ * ```ts
+ * declare module 'fastify-holdfast' {
+ *   interface NamedSessions { admin: { operator?: string } }
+ * }
+ *
+ * await app.register(sessionPlugin, { sessionName: 'admin' })
+ * // request.admin, app.admins, and a route's config: { admin: false }
+ * ```
+ */
+export interface NamedSessions {}
 
 /** How an id travels. */
 export type Transport = 'header' | 'cookie'
@@ -37,11 +51,16 @@ export interface CookieAttributes {
 /** The names that a session has for itself; no key of the data can have them. */
 export type ReservedName = keyof SessionMembers | 'constructor' | '__proto__' | 'signal' | 'subject' | 'cookie' | 'reload'
 
-type Value<Key> = Key extends keyof SessionData ? SessionData[Key] : unknown
+type Value<Data, Key> = Key extends keyof Data ? Data[Key] : unknown
 type Free<Key> = Key extends ReservedName ? never : Key
 
+/** Data as plain properties. A key that is reserved is refused where it is used: nothing can be assigned to it. */
+export type SessionDraft<Data = SessionData> = {
+  [Key in keyof Data]: Key extends ReservedName ? { 'this key is reserved by fastify-holdfast': Key } : Data[Key]
+}
+
 /** What a session can do, beside holding your data. */
-export interface SessionMembers {
+export interface SessionMembers<Data = SessionData> {
   /**
    * The secret that names the session. A new session has one from the first time it is asked for. After `destroy()`: another.
    * With the option `secret` it travels with a signature, which is not part of it: the same for as long as the session lives,
@@ -68,14 +87,14 @@ export interface SessionMembers {
   set maxAge(seconds: number | undefined)
 
   /** The value of a key, or undefined. Sees the data alone, never a member. */
-  get<Key extends string>(key: Key): Value<Key> | undefined
+  get<Key extends string>(key: Key): Value<Data, Key> | undefined
   /**
    * Sets a key; undefined removes it.
    * @throws HOLDFAST_KEY_RESERVED
    */
-  set<Key extends string>(key: Free<Key>, value: Value<Key> | undefined): void
+  set<Key extends string>(key: Free<Key>, value: Value<Data, Key> | undefined): void
   /** The data as a plain object; its values are the session's own. */
-  data(): SessionData
+  data(): Data
   /**
    * Sets attributes of the cookie that this reply may carry. Other keys are ignored.
    * @throws HOLDFAST_VALUE_INVALID what no browser would take
@@ -95,7 +114,7 @@ export interface SessionMembers {
    * @throws HOLDFAST_UPDATE_ASYNC, HOLDFAST_KEY_RESERVED, HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE: nothing was stored
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: it may have taken effect
    */
-  update<Result>(change: (draft: SessionData) => Result): Promise<Result>
+  update<Result>(change: (draft: SessionDraft<Data>) => Result): Promise<Result>
   /**
    * Stores what changed, now; a new session too. The only way to store where no reply is sent:
    * WebSocket, `reply.hijack()`, server-sent events. There it stores a session that was loaded, and refuses a new one:
@@ -119,14 +138,12 @@ export interface SessionMembers {
 }
 
 /** What `request.session` is: your data as plain properties, and the members. */
-export type Session = SessionMembers & {
-  [Key in keyof SessionData]: Key extends ReservedName ? { 'this key is reserved by fastify-holdfast': Key } : SessionData[Key]
-}
+export type Session<Data = SessionData> = SessionMembers<Data> & SessionDraft<Data>
 
 /** One session as it is stored, seen from outside a request. */
-export interface StoredSession {
+export interface StoredSession<Data = SessionData> {
   readonly publicId: string
-  readonly data: SessionData
+  readonly data: Data
   /** Epoch milliseconds. */
   readonly createdAt: number
   /** Epoch milliseconds. */
@@ -136,12 +153,12 @@ export interface StoredSession {
 }
 
 /** The sessions without a request: `fastify.sessions`. */
-export interface Sessions {
+export interface Sessions<Data = SessionData> {
   readonly store: SessionStore
   /** @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT */
-  get(publicId: string): Promise<StoredSession | undefined>
+  get(publicId: string): Promise<StoredSession<Data> | undefined>
   /** As `session.update()`. @throws HOLDFAST_SESSION_GONE there is no such session */
-  update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result>
+  update<Result>(publicId: string, change: (draft: SessionDraft<Data>) => Result): Promise<Result>
   /** Ends a session. False: there was none. @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT */
   destroy(publicId: string): Promise<boolean>
   /** The public id that belongs to an id, such as `session.id`; with the option `secret`, to the id without its signature. */

@@ -16,4 +16,7 @@ declare module '../../lib/index.ts' {
     state?: string
     _csrf?: string
   }
+  interface NamedSessions {
+    admin: SessionData
+  }
 }

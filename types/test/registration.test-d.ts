@@ -1,0 +1,109 @@
+import { readFileSync } from 'node:fs'
+
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import whole, { MemoryStore, SessionError, sessionPlugin } from 'fastify-holdfast'
+import type {
+  Session, SessionData, SessionErrorCode, SessionOptions, SessionRecord, Sessions, SessionStore, StoredSession
+} from 'fastify-holdfast'
+
+import './data.ts'
+import { expect, type Equal } from './expect.ts'
+
+expect<Equal<typeof whole, typeof sessionPlugin>>()
+expect<Equal<typeof sessionPlugin, FastifyPluginAsync<SessionOptions>>>()
+
+// Every kind of app takes the plugin.
+const app = Fastify()
+await app.register(sessionPlugin)
+await app.register(import('fastify-holdfast'), { maxAge: 60 })
+await Fastify({ http2: true }).register(sessionPlugin, { maxAge: 60 })
+await Fastify({ https: { key: readFileSync('key.pem') } }).register(sessionPlugin, { maxAge: 60 })
+await Fastify({ loggerInstance: app.log as FastifyBaseLogger & { own: true } }).register(sessionPlugin, { maxAge: 60 })
+await app.register(async (child: FastifyInstance) => { await child.register(sessionPlugin, { prefix: '/shop', sessionName: 'admin' }) })
+
+// Options: all of them, and the wrong ones.
+const store: SessionStore = new MemoryStore({ max: 10_000 })
+const all: Required<SessionOptions> = {
+  sessionHeader: 'X-Session-ID', sessionCookie: false, maxAge: 3600, absoluteTimeout: false, touchAfter: 0, store, storeTimeout: 2,
+  cookie: { domain: 'example.com', path: '/', httpOnly: true, sameSite: 'lax', secure: 'auto', partitioned: false, priority: 'high', persistent: true },
+  generateId: () => crypto.randomUUID(), saveUninitialized: false, mirror: true, adoptUnknownIds: (id) => id.startsWith('batch-'),
+  serializer: JSON, maxBytes: 1024, sessionName: 'session', clock: { now: Date.now, setTimeout }
+}
+await app.register(sessionPlugin, all)
+// @ts-expect-error: no such option
+await app.register(sessionPlugin, { max_age: 60 })
+// @ts-expect-error: seconds are a number
+await app.register(sessionPlugin, { maxAge: '1h' })
+// @ts-expect-error: the cookie's lifetime is the session's
+await app.register(sessionPlugin, { cookie: { maxAge: 60 } })
+// @ts-expect-error: true is the name of no header
+await app.register(sessionPlugin, { sessionHeader: true })
+// @ts-expect-error: which ids is for a function to say
+await app.register(sessionPlugin, { adoptUnknownIds: true })
+// @ts-expect-error: an asynchronous answer would be truthy whatever it came to
+await app.register(sessionPlugin, { adoptUnknownIds: async () => true })
+// @ts-expect-error: no store
+await app.register(sessionPlugin, { store: new Map() })
+// @ts-expect-error: an option that is not given is left out
+await app.register(sessionPlugin, { maxAge: undefined } satisfies SessionOptions)
+
+// A route opts out, and has no other word for it.
+app.get('/health', { config: { session: false } }, async () => 'ok')
+// @ts-expect-error: a session is there unless it is opted out of
+app.get('/', { config: { session: true } }, async () => 'ok')
+
+// Without a request.
+expect<Equal<typeof app.sessions, Sessions>>()
+expect<Equal<typeof app.sessions.store, SessionStore>>()
+expect<Equal<ReturnType<typeof app.sessions.get>, Promise<StoredSession | undefined>>>()
+expect<Equal<StoredSession['data'], SessionData>>()
+const counted = app.sessions.update('public-id', (draft) => (draft.cart ??= []).length)
+expect<Equal<typeof counted, Promise<number>>>()
+expect<Equal<ReturnType<typeof app.sessions.destroy>, Promise<boolean>>>()
+expect<Equal<ReturnType<typeof app.sessions.publicIdOf>, string>>()
+
+// A second registration: one line types all that bears its name.
+await app.register(sessionPlugin, { sessionName: 'admin' })
+app.get('/admin', { config: { session: false } }, async ({ admin, session }) => {
+  expect<Equal<typeof admin, Session<{ operator?: string, update?: number }>>>()
+  admin.operator = 'grace'
+  session.user = 'ada'
+  // @ts-expect-error: what the other registration's sessions hold
+  admin.user = 'ada'
+  // @ts-expect-error: what the other registration's sessions hold
+  session.operator = 'grace'
+  // @ts-expect-error: a reserved name
+  admin.update = 1
+  expect<Equal<ReturnType<typeof admin.get<'operator'>>, string | undefined>>()
+  return admin.update((draft) => draft.operator)
+})
+app.get('/no-admin', { config: { admin: false } }, async () => 'ok')
+// @ts-expect-error: a session is there unless it is opted out of
+app.get('/', { config: { admin: true } }, async () => 'ok')
+expect<Equal<typeof app.admins, Sessions<{ operator?: string, update?: number }>>>()
+// @ts-expect-error: a name that no registration was declared under
+app.guests
+
+// A store of one's own: with plain answers or promises, and no other.
+class Plain implements SessionStore {
+  readonly #records = new Map<string, SessionRecord>()
+  get(key: string): SessionRecord | undefined { return this.#records.get(key) }
+  create(key: string, record: SessionRecord): boolean { return this.#records.set(key, record).size > 0 }
+  async update(_key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> { return record.version !== expectedVersion }
+  touch(_key: string, expiresAt: number): number | undefined { return expiresAt }
+  async delete(key: string): Promise<SessionRecord | undefined> { return this.#records.get(key) }
+}
+await app.register(sessionPlugin, { store: new Plain() })
+class Boolish extends Plain {
+  // @ts-expect-error: what was removed is the answer, not whether
+  override async delete(_key: string): Promise<boolean> { return true }
+}
+
+// Errors are told apart by their code.
+function cure(error: unknown): string {
+  if (!(error instanceof SessionError)) throw error
+  expect<Equal<typeof error.code, SessionErrorCode>>()
+  // @ts-expect-error: no such code
+  if (error.code === 'HOLDFAST_NO_SUCH_CODE') return 'never'
+  return error.code === 'HOLDFAST_SESSION_GONE' ? 'sign in again' : error.message
+}
