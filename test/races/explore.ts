@@ -3,7 +3,7 @@ import { canonical, type Program, type Request, type Step } from './program.ts'
 import { runOnce, type Fate, type Lib, type Move, type Run, type Schedule, type Setting } from './world.ts'
 
 /** What an exploration found. */
-export interface Exploration {
+interface Exploration {
   readonly interleavings: number
   /** Different results. */
   readonly states: number
@@ -12,7 +12,7 @@ export interface Exploration {
 }
 
 /** Runs a program in every interleaving there is, or in the first so many, at the granularity of store calls, and holds each run to the model. */
-export async function explore(lib: Lib, program: Program, setting: Setting, limit = Infinity): Promise<Exploration> {
+async function explore(lib: Lib, program: Program, setting: Setting, limit = Infinity): Promise<Exploration> {
   const allowed = allowedResults(program, setting.faults)
   const states = new Set<string>()
   let interleavings = 0
