@@ -1,7 +1,7 @@
 import { optionError } from '../errors.ts'
 
 /** What bounds the calls of a store to its server: the default of the option `maxPending`. */
-export const mostPending = 1000
+const mostPending = 1000
 
 /**
  * Bounds the calls that wait for a server. While it does not answer they would pile up without end, in memory and in
