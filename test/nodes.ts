@@ -3,15 +3,16 @@ import { spawnSync } from 'node:child_process'
 
 import { majors, nodeOf, ownMajor, versionOf } from './helpers/nodes.ts'
 
-// What explores the interleavings takes two minutes, and shows the same of our algorithms on every version. The races that are forced run on all.
-const once = '.build/test/races/{explore,mutants,property}.test.js'
+// Once is enough for what explores the interleavings, which takes minutes and shows the same of our algorithms on every version (the races
+// that are forced run on all), and for what happens in a browser.
+const once = ['.build/test/races/{explore*,mutants,property}.test.js', '.build/test/browser/**']
 
 const asked = process.argv.slice(2).map(Number)
 let failed = false
 for (const major of asked.length > 0 ? asked : majors.filter((each) => each !== ownMajor)) {
   const node = nodeOf(major)
   console.log(`\n# The suite on Node.js ${versionOf(node)}`)
-  const { status } = spawnSync(node, ['node_modules/.bin/tap', '--disable-coverage', `--exclude=${once}`], { stdio: 'inherit' })
+  const { status } = spawnSync(node, ['node_modules/.bin/tap', '--disable-coverage', ...once.map((glob) => `--exclude=${glob}`)], { stdio: 'inherit' })
   if (status !== 0) {
     console.error(`The suite failed on Node.js ${major}`)
     failed = true
