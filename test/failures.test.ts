@@ -388,6 +388,67 @@ t.test('a writer that waits for its turn in vain is answered 503 in time, and do
   t.equal(await stored(app, headers['x-session-id']).then((data) => (data as { a: string }).a), 'third')
 })
 
+t.test('a store that blocks past the deadline before it promises an answer is a 503, whatever it promises', async (t) => {
+  const served = await serve(t)
+  const { app, clock, store } = served
+  const headers = { 'x-session-id': await begin(app) }
+  let refused = false
+  store.intercept = (call, pass) => {
+    if (call.verb === 'update') {
+      refused = true
+      return Promise.resolve(false) as Promise<never>
+    }
+    if (refused) {
+      clock.advance(2000)
+      return Promise.resolve(pass())
+    }
+    return pass()
+  }
+  isOutage(t, await app.inject({ url: '/write/new', headers }), 'HOLDFAST_STORE_TIMEOUT', 'blocked')
+})
+
+t.test('a regenerate whose removal lost its answer can not tell whether it may keep anything: it rejects, and no id goes out', async (t) => {
+  const served = await serve(t)
+  const { app, store } = served
+  app.get('/login-keeping', async ({ session }) => session.regenerate(['a']))
+  const headers = { 'x-session-id': await begin(app) }
+  let lost = 0
+  store.intercept = async (call, pass) => {
+    const answer = await pass()
+    if (call.verb === 'delete' && lost++ === 0) throw new Error(secretOfTheStore)
+    return answer
+  }
+  isOutage(t, await app.inject({ url: '/login-keeping', headers }), 'HOLDFAST_OUTCOME_UNKNOWN', 'lost')
+  t.equal(await stored(app, headers['x-session-id']), undefined)
+})
+
+t.test('regenerate() given no array ends nothing: a key that was meant to be kept is not lost', async (t) => {
+  const { app } = await serve(t)
+  app.get('/login-wrongly', async ({ session }) => {
+    await t.rejects(session.regenerate('a' as unknown as string[]), { code: 'HOLDFAST_VALUE_INVALID' })
+  })
+  const id = await begin(app)
+  t.equal((await app.inject({ url: '/login-wrongly', headers: { 'x-session-id': id } })).statusCode, 200)
+  t.same(await stored(app, id), { a: 'old' })
+})
+
+t.test('a maxAge that is set while an update is under way is stored with the reply', async (t) => {
+  const { app, store } = await serve(t)
+  app.get('/remember', async ({ session }) => {
+    const update = session.update((draft) => { draft.n = 1 })
+    await nextTurn()
+    session.maxAge = 60
+    await update
+  })
+  const id = await begin(app)
+  store.intercept = async (_call, pass) => {
+    await settle()
+    return pass()
+  }
+  await app.inject({ url: '/remember', headers: { 'x-session-id': id } })
+  t.match(await app.sessions.get(app.sessions.publicIdOf(id)), { maxAge: 60, data: { n: 1 } })
+})
+
 t.test('resolving and committing have a deadline each', async (t) => {
   const served = await serve(t)
   const { app, clock, store } = served
