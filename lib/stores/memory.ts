@@ -213,9 +213,8 @@ class Tier {
   oldest(): Entry | undefined {
     while (this.size > 0) {
       this.#turn = (this.#turn + 1) % this.#shards.length
-      const shard = this.#shards[this.#turn]
-      if (shard.size === 0) continue
-      for (const [key, packed] of shard) return { tier: this, key, packed }
+      const first = this.#shards[this.#turn].entries().next()
+      if (first.done !== true) return { tier: this, key: first.value[0], packed: first.value[1] }
     }
   }
 
