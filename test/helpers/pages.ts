@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 /** A fenced block of a page. */
-export interface Block {
+interface Block {
   readonly language: string
   /** What a `ts` block becomes: the name after `file=`, or example-1.ts and so on. */
   readonly file: string

@@ -168,7 +168,7 @@ export async function preparePostgres(t: Test): Promise<PostgresServer> {
 let shared: Promise<pg.PoolConfig> | undefined
 
 /** How to reach a server that serves all tests of a file, in a schema of the file's own, which goes with it. */
-export function postgres(): Promise<pg.PoolConfig> {
+function postgres(): Promise<pg.PoolConfig> {
   return shared ??= share()
 }
 
