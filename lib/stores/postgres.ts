@@ -115,11 +115,14 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
    */
   async deleteExpired({ batch = 1000 }: { batch?: number } = {}): Promise<number> {
     if (!Number.isSafeInteger(batch) || batch < 1) throw optionError('batch', 'a positive integer')
-    for (let total = 0; ;) {
+    let total = 0
+    let deleted: number
+    do {
       const { rowCount } = await this.#run(this.#statements.deleteExpired, [batch])
-      total += rowCount ?? 0
-      if ((rowCount ?? 0) < batch) return total
-    }
+      deleted = Number(rowCount)
+      total += deleted
+    } while (deleted >= batch)
+    return total
   }
 
   async get(key: string): Promise<SessionRecord | undefined> {
@@ -161,15 +164,16 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
    * through by then, and an update finds the version moved, or not.
    */
   #run(text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
-    return this.#inFlight.call(async () => {
-      for (let tries = 1; ; tries += 1) {
-        try {
-          return await this.#pool.query(text, values)
-        } catch (fault) {
-          if (tries === mostTries || (fault as { code?: unknown } | null)?.code !== serializationFailure) throw withoutValues(fault)
-        }
-      }
-    })
+    return this.#inFlight.call(() => this.#try(mostTries, text, values))
+  }
+
+  async #try(tries: number, text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
+    try {
+      return await this.#pool.query(text, values)
+    } catch (fault) {
+      if (tries === 1 || (fault as { code?: unknown } | null)?.code !== serializationFailure) throw withoutValues(fault)
+      return this.#try(tries - 1, text, values)
+    }
   }
 }
 
