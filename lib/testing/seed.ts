@@ -1,10 +1,10 @@
 import { StoredSessions } from '../sessions.ts'
-import type { SessionData, Transport } from '../../types/session.ts'
+import type { NamedSessions, SessionData, Transport } from '../../types/session.ts'
 
 /** What to seed beside the data. */
-export interface SeedOptions {
+export interface SeedOptions<Name extends string = string> {
   /** The registration that the session belongs to. Default: `'session'`. */
-  sessionName?: string
+  sessionName?: Name
   /** How the requests are to carry the session. Default: `'cookie'`, or `'header'` where `sessionCookie` is false. */
   transport?: Transport
   /** Seconds of disuse after which this one session ends. Default: the option `maxAge` of the registration. */
@@ -26,10 +26,12 @@ export interface SeedOptions {
  * @throws HOLDFAST_OPTION_INVALID `transport` is one that the registration has not
  * @throws as `session.set()`, the setter of `session.maxAge` and `session.save()`
  */
-export async function seedSession(app: { ready(): PromiseLike<unknown> }, data: SessionData, options: SeedOptions = {}): Promise<Record<string, string>> {
+export async function seedSession<Name extends string = 'session'>(
+  app: { ready(): PromiseLike<unknown> }, data: Name extends keyof NamedSessions ? NamedSessions[Name] : SessionData, options: SeedOptions<Name> = {}
+): Promise<Record<string, string>> {
   const { sessionName = 'session', transport, maxAge } = options
   await app.ready()
   const sessions = (app as unknown as Record<string, unknown>)[`${sessionName}s`]
   if (!(sessions instanceof StoredSessions)) throw new TypeError(`This instance has no sessions of the name ${sessionName}: register fastify-holdfast on it, or set sessionName`)
-  return sessions.seed(data, transport, maxAge)
+  return sessions.seed(data as SessionData, transport, maxAge)
 }

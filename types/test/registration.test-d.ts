@@ -26,7 +26,7 @@ const store: SessionStore = new MemoryStore({ max: 10_000 })
 const all: Required<SessionOptions> = {
   sessionHeader: 'X-Session-ID', sessionCookie: false, maxAge: 3600, absoluteTimeout: false, touchAfter: 0, store, storeTimeout: 2,
   cookie: { domain: 'example.com', path: '/', httpOnly: true, sameSite: 'lax', secure: 'auto', partitioned: false, priority: 'high', persistent: true },
-  generateId: () => crypto.randomUUID(), saveUninitialized: false, mirror: true, adoptUnknownIds: (id) => id.startsWith('batch-'),
+  generateId: () => crypto.randomUUID(), secret: ['of thirty-two bytes at the least', new Uint8Array(32)], saveUninitialized: false, mirror: true, adoptUnknownIds: (id) => id.startsWith('batch-'),
   serializer: JSON, maxBytes: 1024, sessionName: 'session', clock: { now: Date.now, setTimeout }
 }
 await app.register(sessionPlugin, all)
