@@ -1,11 +1,14 @@
-import { canonical, initialData, inOrder, mark, type Data, type Program, type Step } from './program.ts'
+import { canonical, initialData, inOrder, isPlain, mark, type Data, type Program, type Request, type Step } from './program.ts'
 
 /**
  * The promises as a program small enough to be seen to be right. Each step of a request takes effect at one instant, and there is no
  * store that could fall between. All orders of all steps are tried; what real requests come to must be among what these come to.
  */
 
-interface Progress {
+/** How far a request is. */
+export interface Progress {
+  /** What it puts under a key. */
+  readonly mark: string
   /** The next step; -1: not resolved yet. */
   at: number
   on: 'the session' | 'its own' | 'none' | 'a dead one'
@@ -23,7 +26,8 @@ interface Progress {
   told: string | undefined
 }
 
-interface State {
+/** What there is at an instant. */
+export interface State {
   session: Data | null
   begun: Record<string, Data>
   requests: Progress[]
@@ -43,9 +47,7 @@ export function allowedResults(program: Program, faults: number, told?: readonly
   const pending: State[] = [{
     session: initialData,
     begun: {},
-    requests: program.requests.map(({ transport }) => ({
-      at: -1, on: 'none', base: {}, mine: {}, created: false, inHeader: transport === 'header', mayBegin: transport === 'header', owed: false, removed: false, destroyed: false, told: undefined
-    })),
+    requests: program.requests.map(({ transport }, index) => begin(index, transport)),
     expired: !program.expire,
     faults
   }]
@@ -71,8 +73,16 @@ export function allowedResults(program: Program, faults: number, told?: readonly
   return results
 }
 
+/** A request that is yet to be resolved. */
+export function begin(number: number, transport: Request['transport'], carriesId = true): Progress {
+  const inHeader = transport === 'header'
+  return {
+    mark: mark(number), at: -1, on: 'none', base: {}, mine: {}, created: false, inHeader, mayBegin: inHeader || !carriesId, owed: false, removed: false, destroyed: false, told: undefined
+  }
+}
+
 /** What the next step of a request may lead to: its effect; if a store call may fail, also what that may make of it. */
-function outcomes(state: State, index: number, steps: readonly Step[]): State[] {
+export function outcomes(state: State, index: number, steps: readonly Step[]): State[] {
   const variant = (faults: number, change: (state: State, request: Progress) => void): State => {
     const next = copy(state)
     next.faults -= faults
@@ -113,7 +123,7 @@ function take(state: State, index: number, steps: readonly Step[]): void {
   if (request.at === -1) {
     if (state.session !== null) Object.assign(request, { on: 'the session', base: state.session, mine: state.session })
     request.at = 0
-    passPlainSteps(request, index, steps)
+    passPlainSteps(request, steps)
     return
   }
   const step = steps[request.at]
@@ -142,18 +152,17 @@ function take(state: State, index: number, steps: readonly Step[]): void {
     const mine = Object.fromEntries(Object.entries(kept).filter(([key]) => keep.includes(key)))
     Object.assign(request, { on: 'none', base: {}, mine, destroyed: false, created: false, owed: false })
   }
-  if (request.told === undefined) passPlainSteps(request, index, steps)
+  if (request.told === undefined) passPlainSteps(request, steps)
 }
 
 /** What touches the request alone takes no instant of its own. */
-function passPlainSteps(request: Progress, index: number, steps: readonly Step[]): void {
-  for (; request.at < steps.length; request.at += 1) {
+function passPlainSteps(request: Progress, steps: readonly Step[]): void {
+  for (; request.at < steps.length && isPlain(steps[request.at]); request.at += 1) {
     const step = steps[request.at]
-    if (step === 'write a') request.mine = { ...request.mine, a: mark(index) }
-    else if (step === 'write b') request.mine = { ...request.mine, b: mark(index) }
+    if (step === 'write a') request.mine = { ...request.mine, a: request.mark }
+    else if (step === 'write b') request.mine = { ...request.mine, b: request.mark }
     else if (step === 'delete a') request.mine = Object.fromEntries(Object.entries(request.mine).filter(([key]) => key !== 'a'))
     else if (step === 'touch') request.owed ||= request.on === 'the session' || request.created
-    else if (step !== 'read') return
   }
 }
 

@@ -3,6 +3,13 @@ export type Step =
   | 'read' | 'write a' | 'write b' | 'delete a' | 'touch'
   | 'update' | 'save' | 'destroy' | 'regenerate' | 'regenerate, keeping a'
 
+const plainSteps: ReadonlySet<Step> = new Set<Step>(['read', 'write a', 'write b', 'delete a', 'touch'])
+
+/** Whether a step touches the request alone: it takes no instant of its own. */
+export function isPlain(step: Step): boolean {
+  return plainSteps.has(step)
+}
+
 /** One request: its steps, in order, and on what it carries the id of the one session there is at the start. */
 export interface Request {
   readonly steps: readonly Step[]

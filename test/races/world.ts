@@ -213,7 +213,8 @@ async function serve(manager: SessionManager, store: ScheduledStore, { steps, tr
   }
 }
 
-async function perform(session: Session, step: Step, index: number): Promise<void> {
+/** Does a step, as a handler does. */
+export async function perform(session: Session, step: Step, index: number): Promise<void> {
   switch (step) {
     case 'read': session.get('a'); break
     case 'write a': session.set('a', mark(index)); break

@@ -1,0 +1,117 @@
+// A server process under stress: its own Fastify, with the plugin over a store on a server that it shares with others. Whoever forked it
+// decides when a handler goes on, and so knows between which instants each thing took effect.
+import Fastify, { type FastifyRequest } from 'fastify'
+import type { AddressInfo } from 'node:net'
+
+import { perform } from '../races/world.ts'
+import { isPlain, type Data, type Step } from '../races/program.ts'
+import type { SessionStore } from '../../lib/index.ts'
+import { WatchedStore } from '../helpers/stores.ts'
+
+/** What a process is told at its start. */
+export interface AppSettings {
+  readonly store: StoreName
+  readonly url: string
+  /** The folder of the compiled lib: the one under test, or a copy with a planted fault. */
+  readonly lib: string
+  /** Seconds. */
+  readonly storeTimeout: number
+}
+
+export type StoreName = 'Redis'
+
+/** What a process says. */
+export type Said =
+  | { readonly say: 'listening', readonly port: number }
+  | { readonly say: 'paused', readonly number: number, readonly saw: Data }
+  | { readonly say: 'unhandled', readonly what: string }
+  | { readonly say: 'heap', readonly bytes: number }
+
+/** What a process is asked: to let a handler go on, or how much memory is in use. */
+export type Asked = { readonly ask: 'go on', readonly number: number } | { readonly ask: 'heap' }
+
+/** What a request is to do. */
+export interface Order {
+  readonly number: number
+  readonly steps: readonly Step[]
+}
+
+const { store: name, url, lib, storeTimeout } = JSON.parse(process.argv[2]) as AppSettings
+
+async function openStore(): Promise<SessionStore> {
+  if (name === 'Redis') {
+    const [{ RedisStore }, { createClient }] = await Promise.all([
+      import(new URL('stores/redis.js', lib).href) as Promise<typeof import('../../lib/stores/redis.ts')>, import('redis')
+    ])
+    const client = createClient({ url, socket: { reconnectStrategy: 20 } })
+    client.on('error', () => {})
+    await client.connect()
+    return new RedisStore({ client })
+  }
+  throw new Error(`no store on ${name}`)
+}
+
+const waiting = new Map<number, () => void>()
+
+function say(message: Said): void {
+  process.send?.(message)
+}
+
+function pause(number: number, saw: Data): Promise<void> {
+  return new Promise((resolve) => {
+    waiting.set(number, resolve)
+    say({ say: 'paused', number, saw })
+  })
+}
+
+process.on('message', (asked: Asked) => {
+  if (asked.ask === 'go on') {
+    waiting.get(asked.number)?.()
+    waiting.delete(asked.number)
+  } else {
+    globalThis.gc?.()
+    say({ say: 'heap', bytes: process.memoryUsage().heapUsed })
+  }
+})
+process.on('disconnect', () => { process.exit() })
+process.on('unhandledRejection', (reason) => { say({ say: 'unhandled', what: String(reason) }) })
+
+const { default: sessionPlugin } = await import(new URL('index.js', lib).href) as typeof import('../../lib/index.ts')
+
+/** How many calls to the store have failed so far. */
+let faults = 0
+const store = new WatchedStore(await openStore())
+store.intercept = async (_call, pass) => {
+  store.taken()
+  try {
+    return await pass()
+  } catch (fault) {
+    faults += 1
+    throw fault
+  }
+}
+
+const app = Fastify()
+const faultsBefore = new WeakMap<FastifyRequest, number>()
+app.addHook('onRequest', async (request) => { faultsBefore.set(request, faults) })
+await app.register(sessionPlugin, { store, storeTimeout })
+// After the commit: this hook runs behind that of the plugin.
+app.addHook('onSend', async (request, reply) => { if (faultsBefore.get(request) !== faults) reply.header('x-faulty', 'yes') })
+
+app.post<{ Body: Order }>('/', async ({ session, body: { number, steps } }, reply) => {
+  const seen = (): Data => session.data() as Data
+  try {
+    for (const step of steps) {
+      if (!isPlain(step)) await pause(number, seen())
+      await perform(session, step, number)
+    }
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'HOLDFAST_SESSION_GONE') throw error
+    return await reply.code(409).send()
+  }
+  await pause(number, seen())
+  return 'done'
+})
+
+await app.listen({ port: 0, host: '127.0.0.1' })
+say({ say: 'listening', port: (app.server.address() as AddressInfo).port })
