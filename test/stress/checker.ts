@@ -101,7 +101,7 @@ export function explain(history: History): string {
 }
 
 function isViolated(history: History): boolean {
-  return check(history, 50_000).outcome === 'violated'
+  return check(history, 5000).outcome === 'violated'
 }
 
 /** The history up to the first instant by which it is wrong: what had not returned by then may or may not have happened. */

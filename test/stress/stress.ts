@@ -18,6 +18,7 @@ export type Harm = 'lose an answer' | 'cut' | 'freeze' | 'restart'
 export interface Settings {
   readonly store: StoreName
   readonly seed: number
+  readonly processes: number
   /** Those who log in, each with several requests under way at once. */
   readonly users: number
   /** Milliseconds from one killed process to the next, on average; Infinity for none. */
@@ -52,7 +53,6 @@ export interface Tally {
   violations: string[]
 }
 
-const processes = 3
 const atOnce = 3
 const requestsEach = 8
 /** Seconds. */
@@ -87,7 +87,7 @@ export class Stress {
     this.#server = await storeServers[store].open()
     this.#proxy = await new Proxy(this.#server.port).listen()
     this.#fleet = new Fleet({ store, url: this.#server.url(this.#proxy.port), lib, storeTimeout }, (number, saw) => { this.#paused(number, saw) })
-    await this.#fleet.start(processes)
+    await this.#fleet.start(this.#settings.processes)
     return this
   }
 
