@@ -182,9 +182,17 @@ export class Stress {
         for (let count = 0; count < requestsEach && !this.#over; count += 1) await this.#request(user, this.#program())
       }))
       // What was acknowledged is there to be found.
-      for (const id of user.histories.keys()) await this.#request(user, ['read'], id)
+      for (const id of user.histories.keys()) await this.#find(user, id)
       for (const history of user.histories.values()) this.#check(history)
       await pass(0)
+    }
+  }
+
+  /** Reads until there is an answer. */
+  async #find(user: User, id: string): Promise<void> {
+    const patience = performance.now() + 30_000
+    while (!await this.#request(user, ['read'], id)) {
+      if (performance.now() > patience) return this.#blame('the store did not come back')
     }
   }
 
@@ -192,8 +200,12 @@ export class Stress {
     return Array.from({ length: 1 + this.#chance.below(3) }, () => this.#chance.weighed(this.#settings.mix ?? everything))
   }
 
-  /** @param former an id other than the one that the user holds */
-  async #request(user: User, steps: readonly Step[], former?: string): Promise<void> {
+  /**
+   * Sends a request. Whether it was answered.
+   *
+   * @param former an id other than the one that the user holds
+   */
+  async #request(user: User, steps: readonly Step[], former?: string): Promise<boolean> {
     const member = await this.#anyServing()
     const ids = [...user.histories.keys()]
     // Now and then a late one, with an id that has been replaced or ended.
@@ -215,7 +227,9 @@ export class Stress {
     this.#open.delete(number)
     member.underWay -= 1
     this.#record(user, recorded, carried, reply)
-    if (reply?.status !== 200) await pass(20)
+    const answered = recorded.told !== undefined
+    if (!answered) await pass(20)
+    return answered
   }
 
   async #anyServing(): Promise<Member & { readonly port: number }> {

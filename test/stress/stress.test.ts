@@ -1,0 +1,36 @@
+import t from 'tap'
+
+import type { StoreName } from './app.ts'
+import { fleet, heapMargin, soak, type Part } from './parts.ts'
+import { storeServers } from './servers.ts'
+
+// Choices only: what the processes make of them is never the same.
+const seed = Date.now() % 100_000
+
+for (const [name, { skip }] of Object.entries(storeServers) as [StoreName, typeof storeServers[StoreName]][]) {
+  for (const [part, seconds] of [['processes killed', 6], ['processes killed, answers lost', 6]] as const satisfies [Part, number][]) {
+    t.test(`P1, P2, P3 and P4 hold in what several processes do at once, on ${name} (${part})`, { skip }, async (t) => {
+      const stress = fleet(name, part, seed)
+      t.teardown(() => stress.close())
+      await stress.start()
+      await stress.load(seconds)
+      const { violations, undecided, ...tally } = stress.tally
+      t.same(violations, [], `seed ${seed}`)
+      t.equal(undecided, 0)
+      t.ok(tally.histories > 10)
+      t.comment(`${stress.on}, seed ${seed}: ${JSON.stringify(tally)}`)
+    })
+  }
+
+  t.test(`P1, P2, P3 and P4 hold, no heap grows and no rejection goes unhandled, while the server is killed, frozen and cut off (${name})`, { skip }, async (t) => {
+    const stress = fleet(name, 'soak: server killed, frozen, cut off', seed)
+    t.teardown(() => stress.close())
+    await stress.start()
+    const heaps = await soak(stress, 15)
+    const { violations, undecided, ...tally } = stress.tally
+    t.same(violations, [], `seed ${seed}`)
+    t.equal(undecided, 0)
+    for (const { before, after } of heaps) t.ok(after - before < heapMargin, `a heap of ${before} bytes is now ${after}`)
+    t.comment(`${stress.on}, seed ${seed}: ${JSON.stringify(tally)}, ${JSON.stringify(heaps)}`)
+  })
+}
