@@ -31,6 +31,8 @@ export class RedisServer {
   constructor(port: number, args: readonly string[]) {
     this.port = port
     this.#args = args
+    // Whatever becomes of the test, the server is not left behind.
+    process.on('exit', this.#end)
   }
 
   get url(): string {
@@ -72,7 +74,12 @@ export class RedisServer {
 
   async close(): Promise<void> {
     await this.kill()
+    process.off('exit', this.#end)
     rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  readonly #end = (): void => {
+    this.#process?.kill('SIGKILL')
   }
 }
 

@@ -2,6 +2,7 @@
 // decides when a handler goes on, and so knows between which instants each thing took effect.
 import Fastify, { type FastifyRequest } from 'fastify'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as pass } from 'node:timers/promises'
 
 import { perform } from '../races/world.ts'
 import { isPlain, type Data, type Step } from '../races/program.ts'
@@ -18,7 +19,7 @@ export interface AppSettings {
   readonly storeTimeout: number
 }
 
-export type StoreName = 'Redis'
+export type StoreName = 'Redis' | 'PostgreSQL'
 
 /** What a process says. */
 export type Said =
@@ -38,17 +39,29 @@ export interface Order {
 
 const { store: name, url, lib, storeTimeout } = JSON.parse(process.argv[2]) as AppSettings
 
-async function openStore(): Promise<SessionStore> {
-  if (name === 'Redis') {
-    const [{ RedisStore }, { createClient }] = await Promise.all([
-      import(new URL('stores/redis.js', lib).href) as Promise<typeof import('../../lib/stores/redis.ts')>, import('redis')
-    ])
-    const client = createClient({ url, socket: { reconnectStrategy: 20 } })
-    client.on('error', () => {})
-    await client.connect()
-    return new RedisStore({ client })
+async function openRedis(): Promise<SessionStore> {
+  const { RedisStore } = await import(new URL('stores/redis.js', lib).href) as typeof import('../../lib/stores/redis.ts')
+  const { createClient } = await import('redis')
+  const client = createClient({ url, socket: { reconnectStrategy: 20 } })
+  client.on('error', () => {})
+  await client.connect()
+  return new RedisStore({ client })
+}
+
+async function openPostgres(): Promise<SessionStore> {
+  const { PostgresStore } = await import(new URL('stores/postgres.js', lib).href) as typeof import('../../lib/stores/postgres.ts')
+  const { default: { Pool } } = await import('pg')
+  const store = new PostgresStore({ pool: new Pool({ connectionString: url, max: 10 }) })
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await store.createTable()
+      return store
+    } catch (fault) {
+      // The way there may have been cut just now.
+      if (tries === 100) throw fault
+      await pass(50)
+    }
   }
-  throw new Error(`no store on ${name}`)
 }
 
 const waiting = new Map<number, () => void>()
@@ -78,17 +91,29 @@ process.on('unhandledRejection', (reason) => { say({ say: 'unhandled', what: Str
 
 const { default: sessionPlugin } = await import(new URL('index.js', lib).href) as typeof import('../../lib/index.ts')
 
-/** How many calls to the store have failed so far. */
+/** How many calls to the store have failed so far; and since when each waits that has not been answered. */
 let faults = 0
-const store = new WatchedStore(await openStore())
+const unanswered = new Set<{ readonly at: number }>()
+
+const store = new WatchedStore(await (name === 'Redis' ? openRedis() : openPostgres()))
 store.intercept = async (_call, pass) => {
   store.taken()
+  const called = { at: performance.now() }
+  unanswered.add(called)
   try {
     return await pass()
   } catch (fault) {
     faults += 1
     throw fault
+  } finally {
+    unanswered.delete(called)
   }
+}
+
+/** Whether a call has been given up that may still be answered. */
+function isGivenUp(): boolean {
+  const before = performance.now() - storeTimeout * 900
+  return [...unanswered].some(({ at }) => at < before)
 }
 
 const app = Fastify()
@@ -96,7 +121,7 @@ const faultsBefore = new WeakMap<FastifyRequest, number>()
 app.addHook('onRequest', async (request) => { faultsBefore.set(request, faults) })
 await app.register(sessionPlugin, { store, storeTimeout })
 // After the commit: this hook runs behind that of the plugin.
-app.addHook('onSend', async (request, reply) => { if (faultsBefore.get(request) !== faults) reply.header('x-faulty', 'yes') })
+app.addHook('onSend', async (request, reply) => { if (faultsBefore.get(request) !== faults || isGivenUp()) reply.header('x-faulty', 'yes') })
 
 app.post<{ Body: Order }>('/', async ({ session, body: { number, steps } }, reply) => {
   const seen = (): Data => session.data() as Data

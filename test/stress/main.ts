@@ -26,7 +26,7 @@ const isTerminal = process.stdout.isTTY
 let running: Stress | undefined
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => { void running?.close().finally(() => process.exit(1)) })
+  process.on(signal, () => { void Promise.resolve(running?.close()).finally(() => process.exit(1)) })
 }
 
 const head = ['on', 'with', 'histories', 'requests', 'operations', 'unknown', 'kills', 'harms', 'seconds', 'violations']

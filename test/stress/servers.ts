@@ -1,6 +1,8 @@
+import pg from 'pg'
 import { createClient } from 'redis'
 
 import { freePort } from '../helpers/ports.ts'
+import { PostgresServer, skipOwnServer as skipPostgres } from '../helpers/postgres.ts'
 import { RedisServer, skipOwnServer as skipRedis } from '../helpers/redis.ts'
 import type { StoreName } from './app.ts'
 
@@ -34,6 +36,29 @@ export const storeServers: Readonly<Record<StoreName, { readonly skip: string | 
         port: server.port,
         url: (port) => `redis://127.0.0.1:${port}`,
         freeze: () => { server.freeze() },
+        thaw: () => { server.thaw() },
+        kill: () => server.kill(),
+        start: () => server.start(),
+        close: () => server.close()
+      }
+    }
+  },
+  PostgreSQL: {
+    skip: skipPostgres,
+    async open() {
+      const server = new PostgresServer(await freePort())
+      await server.init()
+      await server.start()
+      const client = new pg.Client(server.config)
+      await client.connect()
+      const { rows: [{ version }] } = await client.query<{ version: string }>('SELECT split_part(current_setting(\'server_version\'), \' \', 1) AS version')
+      await client.end()
+      return {
+        name: 'PostgreSQL',
+        version,
+        port: server.port,
+        url: (port) => `postgres://postgres@127.0.0.1:${port}/postgres`,
+        freeze: () => server.freeze(),
         thaw: () => { server.thaw() },
         kill: () => server.kill(),
         start: () => server.start(),

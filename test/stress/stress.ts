@@ -155,7 +155,7 @@ export class Stress {
           break
         case 'freeze':
           await this.#server.freeze()
-          await this.#wait(storeTimeout * 600)
+          await this.#wait(storeTimeout * 1000)
           this.#server.thaw()
           break
         case 'restart':
