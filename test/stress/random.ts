@@ -30,7 +30,7 @@ export class Chance {
   }
 
   /** One of the keys, each as often as its weight says. */
-  weighed<T extends string>(weights: Readonly<Record<T, number>>): T {
+  weighed<T extends string>(weights: Readonly<Partial<Record<T, number>>>): T {
     const entries = Object.entries(weights) as [T, number][]
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)
     return (entries.find(([, weight]) => (left -= weight) < 0) ?? entries[0])[0]

@@ -27,7 +27,7 @@ export interface Settings {
   readonly harmEvery: number
   readonly harms: readonly Harm[]
   /** Which steps requests take, and how often. Default: all. */
-  readonly mix?: Readonly<Record<Step, number>>
+  readonly mix?: Readonly<Partial<Record<Step, number>>>
   /** The folder of the compiled lib to run. Default: the one under test. */
   readonly lib?: string
 }
