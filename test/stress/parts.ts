@@ -17,7 +17,7 @@ export function fleet(store: StoreName, part: Part, seed: number): Stress {
   return new Stress({ store, seed, processes: 3, users: 4, ...obstacles[part] })
 }
 
-/** Bytes by which a heap may be larger after a soak than before: less than one byte a request, if it is long. */
+/** Bytes by which a heap may be larger after a soak than before. In one of ten minutes, some 70 bytes a request. */
 export const heapMargin = 2 * 2 ** 20
 
 /** How a process's heap, without garbage, has changed under load. */
