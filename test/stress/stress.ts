@@ -167,7 +167,7 @@ export class Stress {
     }
   }
 
-  /** So many milliseconds on average, half of it to double. */
+  /** So many milliseconds on average, by half more or less. */
   #wait(milliseconds: number): Promise<void> {
     return pass(milliseconds * this.#chance.between(0.5, 1.5))
   }
@@ -236,6 +236,8 @@ export class Stress {
     for (;;) {
       const { serving } = this.#fleet
       if (serving.length > 0) return this.#chance.one(serving)
+      // Who ended by itself is not started again.
+      if (this.#fleet.mishaps.length >= this.#settings.processes) throw new Error(this.#fleet.mishaps.join('\n'))
       await pass(10)
     }
   }
