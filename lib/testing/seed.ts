@@ -33,5 +33,5 @@ export async function seedSession<Name extends string = 'session'>(
   await app.ready()
   const sessions = (app as unknown as Record<string, unknown>)[`${sessionName}s`]
   if (!(sessions instanceof StoredSessions)) throw new TypeError(`This instance has no sessions of the name ${sessionName}: register fastify-holdfast on it, or set sessionName`)
-  return sessions.seed(data as SessionData, transport, maxAge)
+  return sessions.seed(data, transport, maxAge)
 }

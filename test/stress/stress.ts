@@ -12,7 +12,7 @@ import { Chance } from './random.ts'
 import { storeServers, type StoreServer } from './servers.ts'
 
 /** What is done to the store's server, and to the way there. */
-export type Harm = 'lose an answer' | 'cut' | 'freeze' | 'restart'
+type Harm = 'lose an answer' | 'cut' | 'freeze' | 'restart'
 
 /** How to load a fleet, and what to put in its way. */
 export interface Settings {
