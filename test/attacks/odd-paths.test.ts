@@ -239,6 +239,15 @@ overEveryStore(t, 'S41: a changed session that was never committed is reported o
   t.same(rejections, [])
 })
 
+overEveryStore(t, 'S41: nor is a change that could not have been stored passed over', async (t, serveOver) => {
+  const served = await serveOver()
+  const { app, log } = served
+  rawRoutes(served, async (session) => { session.a = 1n })
+  await (await fetch(`http://127.0.0.1:${await listen(app)}/hijack`)).text()
+  await settle()
+  t.match(told(log), [/was not stored/])
+})
+
 overEveryStore(t, 'S41: a session that began and whose id went past the client is reported', async (t, serveOver) => {
   const served = await serveOver()
   const { app, log } = served

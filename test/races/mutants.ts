@@ -39,8 +39,8 @@ const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
 const inLib: Readonly<Record<string, Mutant>> = {
   'the claim in regenerate': {
     file: 'manager.js',
-    take: /const removed = work\.mayBeStored \? yield\* this\.#remove\(operation, work\) : undefined;/,
-    put: 'const removed = (yield* this.#remove(operation, work)) ?? record;'
+    take: /const removed = work\.mayBeStored \? yield\* this\.#remove\(operation, work, regenerated\) : undefined;/,
+    put: 'const removed = (yield* this.#remove(operation, work, regenerated)) ?? record;'
   },
   'the liveness check before a cookie is refreshed': {
     file: 'manager.js', take: /if \(liveUntil === undefined\)/, put: 'if (false)'
