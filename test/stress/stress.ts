@@ -244,7 +244,7 @@ export class Stress {
 
   async #post(port: number, transport: 'cookie' | 'header', carried: string | undefined, order: Order): Promise<Reply> {
     const body = JSON.stringify(order)
-    const session = transport === 'header' ? { 'x-session-id': carried ?? 'new' } : { 'sec-fetch-mode': 'navigate', ...carried === undefined ? {} : { cookie: `session_id=${carried}` } }
+    const session = transport === 'header' ? { 'x-session-id': carried ?? 'new' } : { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate', ...carried === undefined ? {} : { cookie: `session_id=${carried}` } }
     const request = send({ port, host: '127.0.0.1', method: 'POST', agent: this.#agent, headers: { 'content-type': 'application/json', 'content-length': body.length, ...session } })
     request.end(body)
     const [reply] = await once(request, 'response') as [IncomingMessage]
