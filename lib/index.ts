@@ -3,10 +3,10 @@ import { sessionPlugin } from './plugin.ts'
 import { MemoryStore } from './stores/memory.ts'
 
 export { sessionPlugin, sessionPlugin as default, MemoryStore, SessionError }
-export type { SessionEvents } from './diagnostics.ts'
 export type { SessionErrorCode } from './errors.ts'
 export type { MemoryStoreOptions } from './stores/memory.ts'
 export type { Clock, Timer } from '../types/clock.ts'
+export type { SessionEvents } from '../types/events.ts'
 export type * from '../types/fastify.ts'
 export type { Serializer, SessionOptions } from '../types/options.ts'
 export type {

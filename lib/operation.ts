@@ -1,6 +1,7 @@
-import { fault as faults, type SessionEvents } from './diagnostics.ts'
+import { fault as faults } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import type { Clock, Timer } from '../types/clock.ts'
+import type { SessionEvents } from '../types/events.ts'
 import type { MaybePromise, SessionRecord, SessionStore } from '../types/store.ts'
 
 /**

@@ -9,8 +9,9 @@ import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
 import { configure, type Config } from './options.ts'
 import { StoredSessions } from './sessions.ts'
-import { isHandshake, Transports, type Deed, type Outcome } from './transport.ts'
+import { isHandshake, Transports, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
+import type { Deed } from '../types/events.ts'
 import type { SessionOptions } from '../types/options.ts'
 
 type Worked = FastifyRequest & { [workKey: symbol]: UnitOfWork | null }

@@ -3,10 +3,11 @@ import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
 import { keepPrivate, vary } from './caches.ts'
-import { rejected, type SessionEvents } from './diagnostics.ts'
+import { rejected } from './diagnostics.ts'
 import { optionError } from './errors.ts'
 import { isWellFormed, type Signer } from './identifier.ts'
 import { secondsUntil } from './lifetime.ts'
+import type { Deed, SessionEvents } from '../types/events.ts'
 import type { CookieAttributes, Transport } from '../types/session.ts'
 
 /** What the transports need to know of the configuration. */
@@ -50,9 +51,6 @@ export function mayCarry(reply: Reply): boolean {
 export function isHandshake(headers: IncomingHttpHeaders): boolean {
   return headers.upgrade !== undefined && /^websocket$/i.test(headers.upgrade)
 }
-
-/** What the commit did to the record; `gone`: it found the session ended. */
-export type Deed = 'nothing' | 'created' | 'updated' | 'touched' | 'gone'
 
 /** What the commit came to, and what the reply is to say of it. */
 export type Outcome =

@@ -8,17 +8,9 @@ import { merge } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
 import { hidesMember, Session, type SessionHost } from './session.ts'
 import { mayCarry, type Carried, type Reply } from './transport.ts'
+import type { Status } from '../types/events.ts'
 import type { CookieAttributes, SessionData, Transport } from '../types/session.ts'
 import type { SessionRecord } from '../types/store.ts'
-
-/**
- * Where a session is in its life within one request.
- * - `new`, `regenerated`, `destroyed`: there is no record under its id; it is created if something is written
- * - `loaded`: there is a record, which this request read or wrote
- * - `gone`: there was one, and it ended while the request ran; what this request still changes is dropped
- * - `none`: the route opted out, or nobody has resolved the request yet
- */
-export type Status = 'new' | 'loaded' | 'regenerated' | 'destroyed' | 'gone' | 'none'
 
 /** What a session held when an operation began. */
 export interface Snapshot {

@@ -132,13 +132,12 @@ export class MemoryStore implements SessionStore {
     if (this.size === 0) this.#disarm()
   }
 
-  /** Makes room for one: of those that are next in their tiers, one that has expired, else that of the first tier. */
+  /** Makes room for one in a store that is full: of those that are next in their tiers, one that has expired, else that of the first tier. */
   #evict(): void {
     const now = this.#clock.now()
     const next = this.#tiers.flatMap((tier) => tier.oldest() ?? [])
     const expired = next.find((each) => hasExpired(each.packed, now))
     const entry = expired ?? next[0]
-    if (entry === undefined) return
     this.#remove(entry)
     if (expired === undefined && evicted.hasSubscribers) evicted.publish({ session: entry.key, returned: entry.tier === this.#returned })
   }
