@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process'
 
 import { majors, nodeOf, ownMajor, versionOf } from './helpers/nodes.ts'
 
-// Once is enough for what explores the interleavings, which takes minutes and shows the same of our algorithms on every version (the races
-// that are forced run on all), and for what happens in a browser.
-const once = ['.build/test/races/{explore*,mutants,property}.test.js', '.build/test/browser/**']
+// Once is enough for what explores the interleavings and for what several processes do, which take minutes and show the same of our algorithms on
+// every version (the races that are forced run on all), for a flood, and for what happens in a browser.
+const once = ['.build/test/races/{explore*,mutants,property}.test.js', '.build/test/stress/{mutants,stress}.test.js', '.build/test/attacks/flood.test.js', '.build/test/browser/**']
 
 const asked = process.argv.slice(2).map(Number)
 let failed = false
