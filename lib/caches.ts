@@ -1,7 +1,17 @@
 import type { FastifyReply } from 'fastify'
 
+/** Headers that caches set above Cache-Control: those aimed at some of them (RFC 9213), Surrogate-Control (Edge Architecture), and nginx's own. */
+const aimed = /^(?:.+-cache-control|surrogate-control|x-accel-expires)$/
+
+function takeOffAimed(reply: FastifyReply): void {
+  for (const name of Object.keys(reply.getHeaders())) {
+    if (aimed.test(name)) reply.removeHeader(name)
+  }
+}
+
 /** Keeps a reply that carries an id out of shared caches (RFC 9111, 5.2.2): `private`, and nothing that says otherwise. */
 export function keepPrivate(reply: FastifyReply): void {
+  takeOffAimed(reply)
   const directives = listed(reply, 'cache-control').filter((directive) => !/^(?:public|s-maxage=.*)$/i.test(directive))
   if (!directives.some((directive) => /^(?:private|no-store)$/i.test(directive))) directives.push('private')
   reply.header('cache-control', directives.join(', '))
@@ -15,11 +25,15 @@ export function vary(reply: FastifyReply, names: readonly string[]): void {
   if (missing.length > 0) reply.header('vary', [...present, ...missing].join(', '))
 }
 
-const ofSuccess = ['cache-control', 'etag', 'last-modified', 'location', 'content-encoding', 'content-disposition', 'content-range', 'accept-ranges']
+const ofSuccess = [
+  'cache-control', 'expires', 'age', 'etag', 'last-modified', 'location',
+  'content-location', 'content-language', 'content-encoding', 'content-disposition', 'content-range', 'accept-ranges'
+]
 
 /** Takes off what was meant for a success that did not come. */
 export function takeOffSuccess(reply: FastifyReply, sessionHeader: string | false): void {
   for (const name of ofSuccess) reply.removeHeader(name)
+  takeOffAimed(reply)
   if (sessionHeader !== false) reply.removeHeader(sessionHeader)
   // Another registration may have put its id on this reply.
   if (reply.hasHeader('set-cookie')) keepPrivate(reply)

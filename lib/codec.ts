@@ -12,13 +12,15 @@ export class Codec {
     this.#maxBytes = maxBytes
   }
 
-  /** @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE */
+  /** @throws HOLDFAST_DATA_UNSERIALIZABLE */
   stringify(data: Data): string {
-    if (Object.keys(data).length === 0) return ''
-    const text = this.#serialize(data)
+    return Object.keys(data).length === 0 ? '' : this.#serialize(data)
+  }
+
+  /** Refuses what is too large to be written. What was stored under a higher limit can still be read and ended. @throws HOLDFAST_DATA_TOO_LARGE */
+  assertFits(text: string): void {
     // A text of n UTF-16 units has at most 3 n bytes: most texts need not be counted.
     if (text.length * 3 > this.#maxBytes && Buffer.byteLength(text) > this.#maxBytes) throw new SessionError('HOLDFAST_DATA_TOO_LARGE')
-    return text
   }
 
   /** New data each time. @throws HOLDFAST_DATA_UNDECODABLE */
@@ -34,9 +36,14 @@ export class Codec {
     return data as Data
   }
 
-  /** Whether two values are equal once serialised. */
+  /** Whether two values are equal once serialised; what cannot be is equal to nothing but itself. */
   readonly same = (one: unknown, other: unknown): boolean => {
-    return one === other || this.#serialize({ value: one }) === this.#serialize({ value: other })
+    if (one === other) return true
+    try {
+      return this.#serialize({ value: one }) === this.#serialize({ value: other })
+    } catch {
+      return false
+    }
   }
 
   #serialize(data: Data): string {

@@ -179,6 +179,8 @@ export class SessionManager implements Operations {
       const snapshot = work.snapshot()
       const { record } = work
       let data = codec.parse(snapshot.text)
+      // Before anything is removed: what is kept will have to be stored.
+      codec.assertFits(codec.stringify(pick(data, keep)))
       const removed = work.mayBeStored ? yield* this.#remove(operation, work, regenerated) : undefined
       if (record !== undefined) {
         if (removed !== undefined && sameLife(removed.version, record.version)) {
@@ -200,10 +202,10 @@ export class SessionManager implements Operations {
 
   destroy(work: UnitOfWork): Promise<void> {
     return this.#enqueue(work, function * (this: SessionManager, operation) {
-      const snapshot = work.snapshot()
+      const held = work.held()
       if (work.mayBeStored) yield* this.#remove(operation, work, destroyed)
       work.restart('destroyed')
-      work.show('', snapshot)
+      work.drop(held)
     })
   }
 

@@ -135,7 +135,7 @@ function tellCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) 
 function reportLost(log: FastifyBaseLogger, work: UnitOfWork): void {
   if (work.isUnstored()) {
     log.warn({ session: work.knownKey }, 'What the request changed in its session was not stored: the reply went out past Fastify. Call session.save() before it does.')
-  } else if (work.record !== undefined && work.isNew) {
+  } else if (work.record !== undefined && work.isNew && !work.adopted) {
     log.warn({ session: work.knownKey }, 'The request began a session whose id the client did not get: the reply went out past Fastify.')
   }
 }

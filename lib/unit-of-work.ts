@@ -4,7 +4,7 @@ import { fault, gone } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
-import { merge } from './merge.ts'
+import { merge, type Data } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
 import { hidesMember, Session, type SessionHost } from './session.ts'
 import { mayCarry, type Carried, type Reply } from './transport.ts'
@@ -119,7 +119,7 @@ export class UnitOfWork implements SessionHost {
   /** The store says that there is no such session: it ended while the request ran. */
   end(): void {
     this.status = 'gone'
-    if (gone.hasSubscribers) gone.publish({ sessionName: this.#config.sessionName, session: this.key })
+    if (gone.hasSubscribers && this.record !== undefined) gone.publish({ sessionName: this.#config.sessionName, session: this.key })
     this.#distrustCookie()
   }
 
@@ -281,7 +281,7 @@ export class UnitOfWork implements SessionHost {
     return this.undecodable === undefined
   }
 
-  /** The session's data as text; the empty text for none. @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE */
+  /** The session's data as text; the empty text for none. @throws HOLDFAST_DATA_UNSERIALIZABLE */
   text(): string {
     return this.#session === undefined ? this.#baseText : this.#config.codec.stringify(Session.read(this.#session))
   }
@@ -305,6 +305,16 @@ export class UnitOfWork implements SessionHost {
     }
   }
 
+  /** What the session holds now, be it that it cannot be stored. */
+  held(): Data {
+    return this.#session === undefined ? {} : Session.read(this.#session)
+  }
+
+  /** Takes out what the session held then. */
+  drop(held: Data): void {
+    if (this.#session !== undefined) this.#replace(held, {})
+  }
+
   /**
    * Shows the handler what the data has come to by an operation. What the handler has changed since the snapshot stays,
    * and what is equal stays the very object that it may be holding.
@@ -312,9 +322,13 @@ export class UnitOfWork implements SessionHost {
   show(text: string, snapshot: Snapshot): void {
     if (this.#session === undefined || text === snapshot.text) return
     const { codec } = this.#config
-    const shown = codec.parse(text)
-    const data = this.text() === snapshot.text ? shown : merge(codec.parse(snapshot.text), Session.read(this.#session), shown, codec.same)
-    Session.write(this.#session, data, codec.same)
+    this.#replace(codec.parse(snapshot.text), codec.parse(text))
+  }
+
+  #replace(base: Data, theirs: Data): void {
+    const session = this.#session as Session
+    const { same } = this.#config.codec
+    Session.write(session, merge(base, Session.read(session), theirs, same), same)
   }
 }
 

@@ -92,7 +92,7 @@ export class Writer {
     if (change as unknown !== unchanged || theirs !== work.record) {
       // All parsed anew: a draft that an earlier attempt has changed must not come in.
       const mine = codec.parse(snapshot.text)
-      const draft = theirs === undefined || theirs === work.record ? mine : merge(codec.parse(work.record?.data ?? ''), mine, codec.parse(theirs.data), codec.same)
+      const draft = theirs === undefined || theirs === work.record ? mine : { ...merge(codec.parse(work.record?.data ?? ''), mine, codec.parse(theirs.data), codec.same) }
       const present = new Set(Object.keys(draft))
       result = change(draft)
       if (isPromise(result)) {
@@ -105,6 +105,7 @@ export class Writer {
       }
       data = codec.stringify(draft)
     }
+    if (data !== theirs?.data) codec.assertFits(data)
     const maxAge = snapshot.maxAge === work.record?.maxAge ? theirs?.maxAge : snapshot.maxAge
     const createdAt = theirs?.createdAt ?? work.createdAt
     const record = {

@@ -255,3 +255,35 @@ t.test('a web Response to a request that sends nothing stays as it is', async (t
   t.equal(reply.body, 'body')
   t.same([reply.headers['vary'], reply.headers['cache-control'], setCookies(reply)], ['Accept', 'public', ['theme=dark']])
 })
+
+/** Headers that caches set above Cache-Control. */
+const aimed = ['CDN-Cache-Control', 'Vendor-CDN-Cache-Control', 'Surrogate-Control', 'X-Accel-Expires']
+
+t.test('S31: a reply that carries an id has no header left by which a cache would share it all the same', async (t) => {
+  const { app } = await serve(t)
+  app.addHook('onRequest', async (_request, reply) => {
+    for (const name of aimed) reply.header(name, name.startsWith('X') ? '600' : 'public, max-age=600')
+  })
+  const reply = await app.inject('/write/new')
+  for (const name of aimed) t.equal(reply.headers[name.toLowerCase()], undefined, name)
+  const other = await app.inject({ url: '/read', headers: { cookie: 'session_id=an-id-that-nobody-has-had' } })
+  t.same(setCookies(other), [])
+  t.equal(other.headers['x-accel-expires'], '600', 'a reply without an id is the app\'s own affair')
+})
+
+t.test('S31, S28: the 503 of a failed commit is kept by no cache', async (t) => {
+  const { app, store } = await serve(t)
+  app.get('/fresh/write', async ({ session }, reply) => {
+    session.a = 'new'
+    for (const name of aimed) reply.header(name, '600')
+    reply.header('expires', new Date(Date.now() + 600_000).toUTCString())
+  })
+  const id = await begin(app)
+  store.intercept = ({ verb }, pass) => {
+    if (verb === 'update') throw new Error('connection refused')
+    return pass()
+  }
+  const reply = await app.inject({ url: '/fresh/write', headers: { cookie: `session_id=${id}` } })
+  t.equal(reply.statusCode, 503)
+  for (const name of [...aimed, 'Expires']) t.equal(reply.headers[name.toLowerCase()], undefined, name)
+})

@@ -53,6 +53,6 @@ export interface SessionEvents {
   destroyed: OfSession
   /** A MemoryStore that is full has dropped a live session; `returned`: one that had come back. */
   evicted: { readonly session: string, readonly returned: boolean }
-  /** A call of the store failed or timed out, or what it answered could not be decoded. The store's own error is in the log. */
+  /** A call of the store failed or timed out, or what it answered could not be decoded. The store's own error is in the log, unless a second try went well. */
   fault: OfSession & { readonly verb: 'get' | 'create' | 'update' | 'touch' | 'delete', readonly code: SessionErrorCode }
 }

@@ -69,9 +69,9 @@ export interface SessionMembers<Data = SessionData> {
   readonly id: string
   /** A digest of the id: the store's key; safe to log and to show in a list of devices. */
   readonly publicId: string
-  /** Whether this request began the session, by need, `regenerate()` or `destroy()`. */
+  /** Whether this request began the session: it came without one, or called `regenerate()` or `destroy()`. */
   readonly isNew: boolean
-  /** On what the id of a loaded session came; undefined for one that this request began. */
+  /** What brought the id of a loaded session; undefined for one that this request began. */
   readonly transport: Transport | undefined
   /** Epoch milliseconds. */
   readonly createdAt: number
@@ -126,7 +126,7 @@ export interface SessionMembers<Data = SessionData> {
    * Goes on under a new id and drops the data, but for the keys in `keep`. The old id is dead when it resolves.
    * To be called at login and at every change of privilege (ASVS 7.2.4).
    * @throws HOLDFAST_SESSION_GONE the session ended meanwhile and there was data to keep
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT: the old id may be dead
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: the old id may be dead
    */
   regenerate(keep?: readonly string[]): Promise<void>
   /**
