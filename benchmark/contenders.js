@@ -1,0 +1,202 @@
+// Who is measured. Each is set up as its README says, behind the same routes, with a cookie of the same name.
+import { randomBytes, randomUUID } from 'node:crypto'
+
+import fastifyCookie from '@fastify/cookie'
+import Fastify from 'fastify'
+
+const cookieName = 'session_id'
+const secret = 'a secret of no less than thirty-two characters'
+const hour = 60 * 60
+
+/** Data of about so many bytes of JSON: what a cart looks like. */
+export function dataOf(bytes) {
+  const cart = []
+  const data = { n: 0, user: 'ada', cart }
+  while (JSON.stringify(data).length < bytes) {
+    cart.push({ id: 1000 + cart.length, name: `Apple no. ${cart.length}`, price: 1.25, tags: ['fruit', 'fresh'], options: { gift: false } })
+  }
+  return data
+}
+
+/** The routes of every app on Fastify: what is done with the session is the contender's. */
+function routes(app, { read, write, login, seed, increment = write }) {
+  app.get('/ignore', async () => ({ ok: true }))
+  app.get('/read', async (request, reply) => ({ n: await read(request, reply) ?? null }))
+  app.get('/write', async (request, reply) => ({ n: await write(request, reply) }))
+  app.get('/increment', async (request, reply) => ({ n: await increment(request, reply) }))
+  app.get('/login', async (request, reply) => ({ user: await login(request, reply) }))
+  app.get('/seed/:bytes', async (request, reply) => ({ ok: await seed(request, reply, dataOf(Number(request.params.bytes))) }))
+  return app
+}
+
+/** For those whose session is an object with plain properties. */
+const plain = {
+  read: ({ session }) => session.n,
+  write: ({ session }) => session.n = (session.n ?? 0) + 1,
+  async login(request) {
+    await request.session.regenerate()
+    return request.session.user = 'ada'
+  },
+  seed({ session }, _reply, data) { Object.assign(session, data) }
+}
+
+async function bare() {
+  const nothing = () => 0
+  return routes(Fastify(), { read: nothing, write: nothing, login: nothing, seed: nothing })
+}
+
+/** What no session can do without: it parses one cookie and sets one. */
+async function floor() {
+  const app = Fastify()
+  await app.register(fastifyCookie)
+  app.addHook('onRequest', function setOne(request, reply, done) {
+    reply.setCookie(cookieName, request.cookies[cookieName] ?? randomUUID(), { path: '/', httpOnly: true, sameSite: 'lax', maxAge: hour })
+    done()
+  })
+  const nothing = () => 0
+  return routes(app, { read: nothing, write: nothing, login: nothing, seed: nothing })
+}
+
+async function holdfast({ redis, dist = new URL('../dist/', import.meta.url).href, ...options }) {
+  const { sessionPlugin } = await import(`${dist}lib/index.js`)
+  const app = Fastify()
+  let store
+  if (redis !== undefined) {
+    const { RedisStore } = await import(`${dist}lib/stores/redis.js`)
+    store = new RedisStore({ client: redis })
+  }
+  await app.register(sessionPlugin, { ...(store && { store }), ...options })
+  return routes(app, {
+    ...plain,
+    increment: ({ session }) => session.update((draft) => draft.n = (draft.n ?? 0) + 1)
+  })
+}
+
+async function fastifySession({ redis, ...options }) {
+  const { default: plugin } = await import('@fastify/session')
+  const app = Fastify()
+  await app.register(fastifyCookie)
+  await app.register(plugin, { secret, cookieName, cookie: { secure: false, maxAge: hour * 1000 }, ...await connectRedis(redis), ...options })
+  return routes(app, plain)
+}
+
+async function secureSession() {
+  const { default: plugin } = await import('@fastify/secure-session')
+  const app = Fastify()
+  await app.register(plugin, { key: randomBytes(32), cookieName, expiry: hour, cookie: { path: '/', httpOnly: true } })
+  return routes(app, {
+    read: ({ session }) => session.get('n'),
+    write({ session }) {
+      session.set('n', (session.get('n') ?? 0) + 1)
+      return session.get('n')
+    },
+    login({ session }) {
+      session.regenerate()
+      session.set('user', 'ada')
+      return session.get('user')
+    },
+    seed({ session }, _reply, data) { for (const key of Object.keys(data)) session.set(key, data[key]) }
+  })
+}
+
+async function ironSession() {
+  const { getIronSession } = await import('iron-session')
+  const sessionOf = ({ raw }, reply) => getIronSession(raw, reply.raw, { password: secret, cookieName, ttl: hour, cookieOptions: { secure: false } })
+  return routes(Fastify(), {
+    read: async (request, reply) => (await sessionOf(request, reply)).n,
+    async write(request, reply) {
+      const session = await sessionOf(request, reply)
+      session.n = (session.n ?? 0) + 1
+      await session.save()
+      return session.n
+    },
+    async login(request, reply) {
+      const session = await sessionOf(request, reply)
+      for (const key of Object.keys(session)) delete session[key]
+      session.user = 'ada'
+      await session.save()
+      return session.user
+    },
+    async seed(request, reply, data) {
+      const session = await sessionOf(request, reply)
+      Object.assign(session, data)
+      await session.save()
+    }
+  })
+}
+
+async function bareExpress() {
+  const { default: express } = await import('express')
+  const app = express()
+  app.get('/ignore', (_request, response) => { response.json({ ok: true }) })
+  for (const path of ['/read', '/write', '/login', '/seed/:bytes']) app.get(path, (_request, response) => { response.json({ n: 0 }) })
+  return app
+}
+
+async function expressSession({ redis, ...options }) {
+  const { default: express } = await import('express')
+  const { default: session } = await import('express-session')
+  const app = express()
+  app.use(session({
+    secret, name: cookieName, resave: false, saveUninitialized: redis === undefined,
+    cookie: { maxAge: hour * 1000, sameSite: 'lax' }, ...await connectRedis(redis), ...options
+  }))
+  const write = ({ session }, response) => {
+    session.n = (session.n ?? 0) + 1
+    response.json({ n: session.n })
+  }
+  app.get('/ignore', (_request, response) => { response.json({ ok: true }) })
+  app.get('/read', ({ session }, response) => { response.json({ n: session.n ?? null }) })
+  app.get('/write', write)
+  app.get('/increment', write)
+  app.get('/login', (request, response, next) => {
+    request.session.regenerate((error) => {
+      if (error) return next(error)
+      request.session.user = 'ada'
+      response.json({ user: 'ada' })
+    })
+  })
+  app.get('/seed/:bytes', (request, response) => {
+    Object.assign(request.session, dataOf(Number(request.params.bytes)))
+    response.json({ ok: true })
+  })
+  return app
+}
+
+async function connectRedis(client) {
+  if (client === undefined) return {}
+  const { RedisStore } = await import('connect-redis')
+  return { store: new RedisStore({ client }) }
+}
+
+/** `most`: bytes of data that fit. `by`: on what the client sends its id. */
+export const contenders = {
+  'Fastify, bare': { make: bare, sessions: false, most: Infinity },
+  'floor': { make: floor, sessions: false, most: Infinity },
+  'holdfast': { make: holdfast, most: Infinity },
+  'holdfast, header': { make: holdfast, by: 'header', most: Infinity },
+  'holdfast, touching every time': { make: holdfast, options: { touchAfter: 0 }, most: Infinity },
+  // To compare two builds: HOLDFAST_BEFORE is the address of the other's dist folder, file:///…/dist/
+  'holdfast, before': { make: holdfast, options: { dist: process.env['HOLDFAST_BEFORE'] }, most: Infinity },
+  '@fastify/session': { make: fastifySession, most: Infinity },
+  '@fastify/session, not rolling': { make: fastifySession, options: { rolling: false }, most: Infinity },
+  '@fastify/secure-session': { make: secureSession, clientSide: true, most: 2000 },
+  'iron-session': { make: ironSession, clientSide: true, most: 2000 },
+  'Express, bare': { make: bareExpress, express: true, sessions: false, most: Infinity },
+  'express-session': { make: expressSession, express: true, most: Infinity }
+}
+
+/** What a visitor sends next, after such a reply: the cookie, or the header if that is what it speaks. */
+export function follow(sent, { 'set-cookie': cookies, 'x-session-id': id }) {
+  if (sent['x-session-id'] !== undefined) return { ...sent, 'x-session-id': id ?? sent['x-session-id'] }
+  const cookie = [cookies ?? []].flat().find((each) => each.startsWith(`${cookieName}=`))?.split(';', 1)[0]
+  return cookie === undefined ? sent : { ...sent, cookie }
+}
+
+/** Those that are compared with each other on memory. */
+export function onMemory({ express = true } = {}) {
+  return Object.keys(contenders).filter((name) => {
+    if (name === 'holdfast, before') return process.env['HOLDFAST_BEFORE'] !== undefined
+    return !name.startsWith('holdfast, touching') && !name.endsWith('not rolling') && (express || contenders[name].express !== true)
+  })
+}
