@@ -54,9 +54,9 @@ export class Session implements SessionMembers {
 
   /** The data of a session: what is set and is not undefined. */
   static read(session: Session): Data {
-    const data: Data = { __proto__: null, ...session.#hidden }
-    for (const [key, value] of Object.entries(session)) {
-      if (value !== undefined) data[key] = value
+    const data = { ...session.#hidden, ...session as unknown as Data }
+    for (const key of Object.keys(data)) {
+      if (data[key] === undefined) delete data[key]
     }
     return data
   }
@@ -64,7 +64,7 @@ export class Session implements SessionMembers {
   /** Makes `data` what the session holds. A value for which `keep` answers true stays the very object that the handler may be holding. */
   static write(session: Session, data: Data, keep: (held: unknown, value: unknown) => boolean): void {
     const own = session as unknown as Data
-    const held = Object.assign({ __proto__: null } as Data, own)
+    const held = { ...own }
     // All anew, in the order of the data: in another order the same data would look changed.
     for (const key of Object.keys(held)) delete own[key]
     session.#hidden = undefined
