@@ -9,14 +9,17 @@ export function pack({ data, version, createdAt, expiresAt, maxAge }: SessionRec
 }
 
 export function unpack(packed: string): SessionRecord {
-  const [expiresAt, createdAt, maxAge, versionLength] = packed.split(' ', 4) as [string, string, string, string]
-  const versionFrom = expiresAt.length + createdAt.length + maxAge.length + versionLength.length + 4
-  const versionTo = versionFrom + Number(versionLength)
+  const createdFrom = packed.indexOf(' ') + 1
+  const maxAgeFrom = packed.indexOf(' ', createdFrom) + 1
+  const lengthFrom = packed.indexOf(' ', maxAgeFrom) + 1
+  const versionFrom = packed.indexOf(' ', lengthFrom) + 1
+  const versionTo = versionFrom + Number(packed.slice(lengthFrom, versionFrom))
+  const maxAge = packed.slice(maxAgeFrom, lengthFrom - 1)
   return {
     data: packed.slice(versionTo + 1),
     version: packed.slice(versionFrom, versionTo),
-    createdAt: Number(createdAt),
-    expiresAt: Number(expiresAt),
+    createdAt: Number.parseFloat(packed.slice(createdFrom, maxAgeFrom)),
+    expiresAt: expiryOf(packed),
     ...maxAge === '' ? undefined : { maxAge: Number(maxAge) }
   }
 }
