@@ -72,7 +72,7 @@ export class Contender extends Child {
 
   /** Who comes for the first time: a browser, or a client that speaks the header. */
   get newcomer() {
-    return this.traits.by === 'header' ? { 'x-session-id': 'new' } : { 'sec-fetch-mode': 'navigate' }
+    return this.traits.by === 'header' ? { 'x-session-id': 'new' } : { 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' }
   }
 
   async verify() {

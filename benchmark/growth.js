@@ -1,9 +1,9 @@
 // Question 4: how cost grows: with the sessions stored, and with the requests that change one session at once.
 import { Contender, startRedis } from './fleet.js'
-import { interleave, progressOf, ratio, shown, summary } from './measure.js'
+import { byName, interleave, pooled, progressOf, ratio, shown, summary } from './measure.js'
 
 export async function growth(scale) {
-  const stored = await withStored(scale)
+  const stored = await pooled(scale.fleets, () => withStored(scale))
   const crowds = { memory: await withCrowds(scale) }
   const redis = await startRedis()
   if (redis !== undefined) {
@@ -18,7 +18,7 @@ export async function growth(scale) {
 
 /** The same requests, by visitors drawn from all that are stored. */
 async function withStored({ stored, requests, rounds, warmups }) {
-  const servers = stored.map((count) => Object.assign(new Contender('holdfast'), { count }))
+  const servers = stored.map((count) => Object.assign(new Contender('holdfast'), { count, name: String(count) }))
   try {
     for (const server of servers) {
       await server.ready
@@ -29,7 +29,7 @@ async function withStored({ stored, requests, rounds, warmups }) {
       const sample = async (server) => (await server.ask('inject', { path, count: requests })).cpu
       for (const server of servers) for (let time = 0; time < warmups; time += 1) await sample(server)
       const samples = await interleave(servers, rounds, sample, progressOf(`growth, ${kind}`))
-      measured.push({ kind, samples: new Map([...samples].map(([{ count }, each]) => [count, each])) })
+      measured.push({ kind, samples: byName(samples) })
     }
     return measured
   } finally {
@@ -51,7 +51,7 @@ async function withCrowds({ crowds, rounds }, redisUrl) {
       }
       for (const server of servers) await sample(server)
       const samples = await interleave(servers, rounds, sample, progressOf(`growth, ${count} at once`))
-      measured.push({ count, samples: new Map([...samples].map(([{ name }, each]) => [name, each])) })
+      measured.push({ count, samples: byName(samples) })
     }
     return { names, measured }
   } finally {
@@ -65,7 +65,7 @@ function report({ stored, crowds, scale }) {
   const few = scale.crowds.at(-2)
   const all = scale.crowds.at(-1)
   const linear = ({ measured }) => {
-    const each = (count) => measured.find((cell) => cell.count === count).samples.get('holdfast').map(({ milliseconds }) => milliseconds / count)
+    const each = (count) => measured.find((cell) => cell.count === count).samples.holdfast.map(({ milliseconds }) => milliseconds / count)
     return ratio(each(all), each(few))
   }
   return {
@@ -78,20 +78,20 @@ function report({ stored, crowds, scale }) {
       {
         caption: 'Microseconds of CPU per request, by sessions stored',
         head: ['', ...scale.stored.map((count) => count.toLocaleString('en-US'))],
-        rows: stored.map(({ kind, samples }) => [kind, ...scale.stored.map((count) => shown(summary(samples.get(count))))])
+        rows: stored.map(({ kind, samples }) => [kind, ...scale.stored.map((count) => shown(summary(samples[count])))])
       },
       ...Object.entries(crowds).map(([where, { names, measured }]) => ({
         caption: `Milliseconds until all were answered, on ${where}; in brackets what the counter came to`,
         head: ['requests at once', ...names],
         rows: measured.map(({ count, samples }) => [String(count), ...names.map((name) => {
-          const each = samples.get(name)
+          const each = samples[name]
           return `${shown(summary(each.map(({ milliseconds }) => milliseconds)))} (${summary(each.map(({ n }) => n)).median})`
         })])
       }))
     ],
     figures: [
       ...stored.map(({ kind, samples }) => ({
-        what: `CPU of a ${kind}, with ${most.toLocaleString('en-US')} sessions by that with ${least.toLocaleString('en-US')}`, value: ratio(samples.get(most), samples.get(least)), unit: '×', atMost: 1.1
+        what: `CPU of a ${kind}, with ${most.toLocaleString('en-US')} sessions by that with ${least.toLocaleString('en-US')}`, value: ratio(samples[most], samples[least]), unit: '×', atMost: 1.1
       })),
       ...Object.entries(crowds).map(([where, crowd]) => ({ what: `time per update on ${where}, ${all} at once by ${few} at once`, value: linear(crowd), unit: '×', atMost: 1.2 }))
     ]

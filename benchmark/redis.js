@@ -2,7 +2,7 @@
 import { createClient } from 'redis'
 
 import { Load, Proxy, startRedis, withContenders } from './fleet.js'
-import { digits, interleave, progressOf, ratio, shown, summary } from './measure.js'
+import { byName, digits, interleave, pooled, progressOf, ratio, shown, summary } from './measure.js'
 import { kinds } from './requests.js'
 
 const before = process.env['HOLDFAST_BEFORE'] === undefined ? [] : ['holdfast, before']
@@ -23,8 +23,9 @@ export async function onRedis(scale) {
     await Promise.all([proxy.ready, load.ready])
     const behind = `redis://127.0.0.1:${await proxy.ask('port')}`
     const trips = await withContenders(names, { redisUrl: behind }, (servers) => roundTrips(servers, proxy, redis.client))
-    const cpu = await withContenders(names, { redisUrl: `redis://127.0.0.1:${redis.port}` }, (servers) => cpuOf(servers, load, scale))
-    const far = await withContenders(names, { redisUrl: behind }, (servers) => throughput(servers, proxy, load, behind, scale))
+    const near = { redisUrl: `redis://127.0.0.1:${redis.port}` }
+    const cpu = await pooled(scale.fleets, () => withContenders(names, near, (servers) => cpuOf(servers, load, scale)))
+    const far = await pooled(scale.fleets, () => withContenders(names, { redisUrl: behind }, (servers) => throughput(servers, proxy, load, behind, scale)))
     return report({ trips, cpu, far })
   } finally {
     await Promise.all([proxy.end(), load.end()])
@@ -103,10 +104,6 @@ async function pingOf(client) {
     samples.push(performance.now() - began)
   }
   return summary(samples).median
-}
-
-function byName(samples) {
-  return Object.fromEntries([...samples].map(([server, each]) => [server.name, each]))
 }
 
 function report({ trips, cpu, far }) {

@@ -82,7 +82,7 @@ const asks = {
       const id = crypto.randomUUID()
       // A version of its own: equal strings would be one in memory.
       await store.create(app.sessions.publicIdOf(id), { ...record, version: id.slice(24) })
-      filled.push({ cookie: `session_id=${id}`, 'sec-fetch-mode': 'navigate' })
+      filled.push({ cookie: `session_id=${id}`, 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' })
     }
     return filled.length
   },
