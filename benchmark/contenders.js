@@ -45,14 +45,16 @@ async function bare() {
   return routes(Fastify(), { read: nothing, write: nothing, login: nothing, seed: nothing })
 }
 
-/** What no session can do without: it parses one cookie and sets one. */
-async function floor() {
+/** What no session can do without: it parses one cookie and sets one. On Redis, with so many bare calls of the client: 1 reads, 2 read and write. */
+async function floor({ redis, calls = 0 }) {
   const app = Fastify()
   await app.register(fastifyCookie)
   app.addHook('onRequest', function setOne(request, reply, done) {
     reply.setCookie(cookieName, request.cookies[cookieName] ?? randomUUID(), { path: '/', httpOnly: true, sameSite: 'lax', maxAge: hour })
     done()
   })
+  if (calls > 0) app.addHook('onRequest', async () => { await redis.get('floor') })
+  if (calls > 1) app.addHook('onSend', async () => { await redis.set('floor', 'what a session holds', { expiration: { type: 'EX', value: hour } }) })
   const nothing = () => 0
   return routes(app, { read: nothing, write: nothing, login: nothing, seed: nothing })
 }
@@ -173,6 +175,8 @@ async function connectRedis(client) {
 export const contenders = {
   'Fastify, bare': { make: bare, sessions: false, most: Infinity },
   'floor': { make: floor, sessions: false, most: Infinity },
+  'floor, GET': { make: floor, options: { calls: 1 }, sessions: false, most: Infinity },
+  'floor, GET and SET': { make: floor, options: { calls: 2 }, sessions: false, most: Infinity },
   'holdfast': { make: holdfast, most: Infinity },
   'holdfast, header': { make: holdfast, by: 'header', most: Infinity },
   'holdfast, touching every time': { make: holdfast, options: { touchAfter: 0 }, most: Infinity },
@@ -197,6 +201,6 @@ export function follow(sent, { 'set-cookie': cookies, 'x-session-id': id }) {
 export function onMemory({ express = true } = {}) {
   return Object.keys(contenders).filter((name) => {
     if (name === 'holdfast, before') return process.env['HOLDFAST_BEFORE'] !== undefined
-    return !name.startsWith('holdfast, touching') && !name.endsWith('not rolling') && (express || contenders[name].express !== true)
+    return !name.startsWith('floor, GET') && !name.startsWith('holdfast, touching') && !name.endsWith('not rolling') && (express || contenders[name].express !== true)
   })
 }
