@@ -67,6 +67,7 @@ export class Transports {
   readonly #requestHeaders: readonly string[]
   readonly #inProduction: boolean
   readonly #warned: Set<string>
+  #serialized: { readonly attributes: CookieAttributes, readonly secure: boolean, readonly text: string } | undefined
 
   constructor(config: TransportConfig) {
     this.#config = config
@@ -183,7 +184,7 @@ export class Transports {
 
   /** Sets our one cookie, and leaves the app's others. Whether it could be set. */
   #setCookie(reply: FastifyReply, name: string, value: string, attributes: CookieAttributes, maxAge: number): boolean {
-    const { secure, persistent, ...others } = attributes
+    const { secure, persistent } = attributes
     const https = reply.request.protocol === 'https'
     const isSecure = secure === 'auto' ? https : secure === true
     if (isSecure && !https) {
@@ -194,16 +195,22 @@ export class Transports {
     if (!isSecure && this.#inProduction) {
       this.#warnOnce(reply.log, `In production, the session cookie went out without Secure. ${https ? 'Set cookie.secure to true or \'auto\'.' : trustProxy}`)
     }
-    const cookie = fastifyCookie.serialize(name, value, {
-      ...others,
-      secure: isSecure,
-      ...(persistent === true || value === '' ? { maxAge } : undefined),
-      ...(value === '' ? { expires: new Date(0) } : undefined)
-    })
-    const present = ([reply.getHeader('set-cookie') ?? []].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
-    reply.removeHeader('set-cookie')
-    reply.header('set-cookie', present.length === 0 ? cookie : [...present, cookie])
+    const lifetime = value === '' ? '; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT' : persistent === true ? `; Max-Age=${maxAge}` : ''
+    const cookie = `${name}=${value}${lifetime}${this.#textOf(name, attributes, isSecure)}`
+    const present = reply.getHeader('set-cookie')
+    if (present !== undefined) reply.removeHeader('set-cookie')
+    const others = ([present ?? []].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
+    reply.header('set-cookie', others.length === 0 ? cookie : [...others, cookie])
     return true
+  }
+
+  /** The attributes but for the lifetime, as the header has them. Serialised once: from one reply to the next they are seldom others. */
+  #textOf(name: string, attributes: CookieAttributes, secure: boolean): string {
+    if (this.#serialized?.attributes !== attributes || this.#serialized.secure !== secure) {
+      const text = fastifyCookie.serialize(name, '', { ...attributes, secure }).slice(`${name}=`.length)
+      this.#serialized = { attributes, secure, text }
+    }
+    return this.#serialized.text
   }
 
   #warnOnce(log: FastifyBaseLogger, message: string): void {
