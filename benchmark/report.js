@@ -5,7 +5,7 @@ import { cpus, totalmem } from 'node:os'
 import { digits, shown } from './measure.js'
 
 /** Whether a figure is where it is to be. */
-export function reached({ value, atMost = Infinity, atLeast = -Infinity }) {
+function reached({ value, atMost = Infinity, atLeast = -Infinity }) {
   return value.median <= atMost && value.median >= atLeast
 }
 
