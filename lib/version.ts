@@ -17,8 +17,8 @@ export function firstVersion(): string {
 
 /** A version to follow `version`, unlike any other. */
 export function nextVersion(version: string): string {
-  const births = version.slice(0, tokenLength)
-  return `${births}.${mintToken()}${version.slice(tokenLength, tokenLength + (remembered - 1) * (tokenLength + 1))}`
+  const birth = version.slice(0, tokenLength)
+  return `${birth}.${mintToken()}${version.slice(tokenLength, tokenLength + (remembered - 1) * (tokenLength + 1))}`
 }
 
 /** Whether both are versions of one record, created once. */

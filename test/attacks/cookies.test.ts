@@ -195,7 +195,7 @@ t.test('S30, S13: attributes of this reply alone, by session.options(): the clea
   const id = /=([\w-]{36});/.exec(live as string)?.[1] as string
   t.equal(withoutId(live), 'session_id=ID; Max-Age=3600; Domain=shop.example; Path=/shop; HttpOnly; Priority=High; SameSite=Strict')
   t.equal(setCookies(await app.inject({ url: '/end', cookies: { session_id: id } }))[0],
-    'session_id=; Max-Age=0; Domain=shop.example; Path=/shop; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Priority=High; SameSite=Strict')
+    'session_id=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=shop.example; Path=/shop; HttpOnly; Priority=High; SameSite=Strict')
 })
 
 t.test('S29: what session.options() is given is held to the same rules', async (t) => {
