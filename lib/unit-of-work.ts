@@ -307,12 +307,12 @@ export class UnitOfWork implements SessionHost {
 
   /** What the session holds now, be it that it cannot be stored. */
   held(): Data {
-    return this.#session === undefined ? {} : Session.read(this.#session)
+    return Session.read(this.session)
   }
 
   /** Takes out what the session held then. */
   drop(held: Data): void {
-    if (this.#session !== undefined) this.#replace(held, {})
+    this.#replace(held, {})
   }
 
   /**
@@ -326,7 +326,7 @@ export class UnitOfWork implements SessionHost {
   }
 
   #replace(base: Data, theirs: Data): void {
-    const session = this.#session as Session
+    const { session } = this
     const { same } = this.#config.codec
     Session.write(session, merge(base, Session.read(session), theirs, same), same)
   }

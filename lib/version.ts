@@ -8,7 +8,6 @@ import { mintToken } from './identifier.ts'
  */
 const separator = '.'
 const remembered = 8
-const tokenLength = 12
 
 /** The version of a record that is created now. */
 export function firstVersion(): string {
@@ -17,8 +16,8 @@ export function firstVersion(): string {
 
 /** A version to follow `version`, unlike any other. */
 export function nextVersion(version: string): string {
-  const birth = version.slice(0, tokenLength)
-  return `${birth}.${mintToken()}${version.slice(tokenLength, tokenLength + (remembered - 1) * (tokenLength + 1))}`
+  const [birth, ...writes] = version.split(separator)
+  return [birth, mintToken(), ...writes.slice(0, remembered - 1)].join(separator)
 }
 
 /** Whether both are versions of one record, created once. */

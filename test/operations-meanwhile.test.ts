@@ -12,6 +12,7 @@ for (const [name, spoil] of [['cannot be serialised', 1n], ['is too large', 'x'.
       const { app } = await serve(t, { clock, store: slow(new MemoryStore({ clock })) })
       app.get('/end', async ({ session }) => {
         const ended = session[end]()
+        session.a = spoil
         session.b = spoil
         await ended
         delete session.b
@@ -30,8 +31,10 @@ for (const [name, spoil] of [['cannot be serialised', 1n], ['is too large', 'x'.
     const { app } = await serve(t, { clock, store: slow(new MemoryStore({ clock })) })
     app.get('/count', async ({ session }) => {
       const counted = session.update((draft) => draft.n = (draft.n ?? 0) + 1)
+      session.a = spoil
       session.b = spoil
       const n = await counted
+      session.a = 'old'
       delete session.b
       return { n }
     })
