@@ -2,7 +2,7 @@ import { destroyed, regenerated, rejected } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { expiry, isLive } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
-import { isPromise, Operation, run, type Steps } from './operation.ts'
+import { isPromise, operate, type Operation, type Steps } from './operation.ts'
 import type { Config } from './options.ts'
 import type { Carried, Outcome } from './transport.ts'
 import { UnitOfWork, type Operations } from './unit-of-work.ts'
@@ -46,7 +46,7 @@ export class SessionManager implements Operations {
   /** Turns what a request carries into its session. Rejects if the store fails: that is not "no session". */
   resolve(carried: Carried): MaybePromise<UnitOfWork> {
     const work = new UnitOfWork(this.#config, this, carried, 'new')
-    if (carried.id !== undefined) return this.operate((operation) => this.#resolve(operation, work, carried.id as string))
+    if (carried.id !== undefined) return operate(this.#config, (operation) => this.#resolve(operation, work, carried.id as string))
     if (carried.transport !== undefined) work.forget()
     return work
   }
@@ -70,7 +70,7 @@ export class SessionManager implements Operations {
 
   /** The session that is stored under a public id, without a request; undefined if there is none. */
   find(publicId: string): MaybePromise<UnitOfWork | undefined> {
-    return this.operate((operation) => this.#find(operation, publicId))
+    return operate(this.#config, (operation) => this.#find(operation, publicId))
   }
 
   *#find(operation: Operation, publicId: string): Steps<UnitOfWork | undefined> {
@@ -91,12 +91,12 @@ export class SessionManager implements Operations {
   commit(work: UnitOfWork, mayBegin: boolean, log: Log): MaybePromise<Outcome> {
     work.committing = true
     if (work.pending !== undefined) return work.pending.then(() => this.commit(work, mayBegin, log))
-    const outcome = run(this.#commit(work, mayBegin, log))
+    const outcome = operate(this.#config, (operation) => this.#commit(operation, work, mayBegin, log))
     if (isPromise(outcome)) work.occupy(outcome)
     return outcome
   }
 
-  *#commit(work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
+  *#commit(operation: Operation, work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
     work.endedAs = work.status
     if (work.undecodable !== undefined) log.warn({ session: work.undecodable }, 'the stored session could not be decoded, and counts as unknown')
     if (work.fault !== undefined) throw work.fault
@@ -109,22 +109,22 @@ export class SessionManager implements Operations {
         const begins = mayBegin && saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
         const snapshot = work.snapshot()
         if (snapshot.text === '' && !begins) return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
-        yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
+        yield* this.#writer.write(operation, work, snapshot, unchanged)
         return tellId(work, 'created')
       }
       case 'loaded':
-        return yield* this.#commitLoaded(work, log)
+        return yield* this.#commitLoaded(operation, work, log)
       case 'gone':
         return dropped(work, log)
     }
   }
 
-  *#commitLoaded(work: UnitOfWork, log: Log): Steps<Outcome> {
+  *#commitLoaded(operation: Operation, work: UnitOfWork, log: Log): Steps<Outcome> {
     const { clock, lifetimes, mirror, touchAfter } = this.#config
     const snapshot = work.snapshot()
     if (work.changes(snapshot)) {
       try {
-        yield* this.#operate((operation) => this.#writer.write(operation, work, snapshot, unchanged))
+        yield* this.#writer.write(operation, work, snapshot, unchanged)
       } catch (error) {
         if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return dropped(work, log)
         throw error
@@ -139,7 +139,7 @@ export class SessionManager implements Operations {
     if (!due) return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
     let liveUntil: number | undefined
     try {
-      liveUntil = yield* this.#operate((operation) => operation.forgiving(() => operation.touch(work.key, expiresAt)))
+      liveUntil = yield* operation.forgiving(() => operation.touch(work.key, expiresAt))
     } catch (err) {
       // Who does not hold this id yet would lose the session by a reply without it.
       if (work.wireId !== work.carried.id) throw err
@@ -154,59 +154,67 @@ export class SessionManager implements Operations {
   }
 
   update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {
-    return this.#enqueue(work, function * (this: SessionManager, operation) {
-      if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-      assertReachable(work)
-      return yield* this.#writer.write(operation, work, work.snapshot(), change)
-    })
+    return this.#enqueue(work, (operation) => this.#update(operation, work, change))
+  }
+
+  *#update<Result>(operation: Operation, work: UnitOfWork, change: (draft: SessionData) => Result): Steps<Result> {
+    if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+    assertReachable(work)
+    return yield* this.#writer.write(operation, work, work.snapshot(), change)
   }
 
   save(work: UnitOfWork): Promise<void> {
-    return this.#enqueue(work, function * (this: SessionManager, operation) {
-      if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-      const snapshot = work.snapshot()
-      if (work.status === 'destroyed' && snapshot.text === '') return
-      assertReachable(work)
-      if (work.status === 'loaded' && !work.changes(snapshot)) return
-      yield* this.#writer.write(operation, work, snapshot, unchanged)
-    })
+    return this.#enqueue(work, (operation) => this.#save(operation, work))
+  }
+
+  *#save(operation: Operation, work: UnitOfWork): Steps<void> {
+    if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+    const snapshot = work.snapshot()
+    if (work.status === 'destroyed' && snapshot.text === '') return
+    assertReachable(work)
+    if (work.status === 'loaded' && !work.changes(snapshot)) return
+    yield* this.#writer.write(operation, work, snapshot, unchanged)
   }
 
   regenerate(work: UnitOfWork, keep: readonly string[]): Promise<void> {
-    return this.#enqueue(work, function * (this: SessionManager, operation) {
-      if (!Array.isArray(keep)) throw new SessionError('HOLDFAST_VALUE_INVALID')
-      const { codec } = this.#config
-      const snapshot = work.snapshot()
-      const { record } = work
-      let data = codec.parse(snapshot.text)
-      // Before anything is removed: what is kept will have to be stored.
-      codec.assertFits(codec.stringify(pick(data, keep)))
-      const removed = work.mayBeStored ? yield* this.#remove(operation, work, regenerated) : undefined
-      if (record !== undefined) {
-        if (removed !== undefined && sameLife(removed.version, record.version)) {
-          data = merge(codec.parse(record.data), data, codec.parse(removed.data), codec.same)
-        } else {
-          // Another request ended this session, and what was in it has ended with it.
-          if (keep.some((key) => Object.hasOwn(data, key))) {
-            work.end()
-            throw new SessionError(operation.forgave ? 'HOLDFAST_OUTCOME_UNKNOWN' : 'HOLDFAST_SESSION_GONE')
-          }
-          data = {}
+    return this.#enqueue(work, (operation) => this.#regenerate(operation, work, keep))
+  }
+
+  *#regenerate(operation: Operation, work: UnitOfWork, keep: readonly string[]): Steps<void> {
+    if (!Array.isArray(keep)) throw new SessionError('HOLDFAST_VALUE_INVALID')
+    const { codec } = this.#config
+    const snapshot = work.snapshot()
+    const { record } = work
+    let data = codec.parse(snapshot.text)
+    // Before anything is removed: what is kept will have to be stored.
+    codec.assertFits(codec.stringify(pick(data, keep)))
+    const removed = work.mayBeStored ? yield* this.#remove(operation, work, regenerated) : undefined
+    if (record !== undefined) {
+      if (removed !== undefined && sameLife(removed.version, record.version)) {
+        data = merge(codec.parse(record.data), data, codec.parse(removed.data), codec.same)
+      } else {
+        // Another request ended this session, and what was in it has ended with it.
+        if (keep.some((key) => Object.hasOwn(data, key))) {
+          work.end()
+          throw new SessionError(operation.forgave ? 'HOLDFAST_OUTCOME_UNKNOWN' : 'HOLDFAST_SESSION_GONE')
         }
+        data = {}
       }
-      const kept = codec.stringify(pick(data, keep))
-      work.restart('regenerated')
-      work.show(kept, snapshot)
-    })
+    }
+    const kept = codec.stringify(pick(data, keep))
+    work.restart('regenerated')
+    work.show(kept, snapshot)
   }
 
   destroy(work: UnitOfWork): Promise<void> {
-    return this.#enqueue(work, function * (this: SessionManager, operation) {
-      const held = work.held()
-      if (work.mayBeStored) yield* this.#remove(operation, work, destroyed)
-      work.restart('destroyed')
-      work.drop(held)
-    })
+    return this.#enqueue(work, (operation) => this.#destroy(operation, work))
+  }
+
+  *#destroy(operation: Operation, work: UnitOfWork): Steps<void> {
+    const held = work.held()
+    if (work.mayBeStored) yield* this.#remove(operation, work, destroyed)
+    work.restart('destroyed')
+    work.drop(held)
   }
 
   /** Takes the record away; who is answered the record is the one who did. */
@@ -223,10 +231,10 @@ export class SessionManager implements Operations {
   }
 
   /** The operations of one request run one after the other, awaited or not. The first begins at once. */
-  #enqueue<Result>(work: UnitOfWork, steps: (this: SessionManager, operation: Operation) => Steps<Result>): Promise<Result> {
+  #enqueue<Result>(work: UnitOfWork, steps: (operation: Operation) => Steps<Result>): Promise<Result> {
     if (work.status === 'none') return Promise.reject(new SessionError('HOLDFAST_SESSION_UNAVAILABLE'))
     const before = work.pending
-    const begin = (): MaybePromise<Result> => this.operate((operation) => steps.call(this, operation))
+    const begin = (): MaybePromise<Result> => operate(this.#config, steps)
     let finish!: () => void
     work.occupy(new Promise<void>((resolve) => { finish = resolve }))
     const result = new Promise<Result>((resolve, reject) => {
@@ -245,21 +253,6 @@ export class SessionManager implements Operations {
       }, fail)
     })
     return result
-  }
-
-  /** Runs steps that reach the store: at once if the store answers at once, else under the time-out. */
-  operate<Result>(steps: (operation: Operation) => Steps<Result>): MaybePromise<Result> {
-    return run(this.#operate(steps))
-  }
-
-  *#operate<Result>(steps: (operation: Operation) => Steps<Result>): Steps<Result> {
-    const { clock, sessionName, store, storeTimeout } = this.#config
-    const operation = new Operation(store, clock, storeTimeout, sessionName)
-    try {
-      return yield* steps(operation)
-    } finally {
-      operation.close()
-    }
   }
 }
 

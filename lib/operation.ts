@@ -10,17 +10,23 @@ import type { MaybePromise, SessionRecord, SessionStore } from '../types/store.t
  */
 export type Steps<T> = Generator<Promise<unknown>, T, unknown>
 
-/** Runs the steps: the result itself if nothing had to be awaited, else a promise of it. */
-export function run<T>(steps: Steps<T>): MaybePromise<T> {
+/** Runs steps that may reach the store: the result itself if nothing had to be awaited, else a promise of it, under the time-out. */
+export function operate<T>(config: OperationConfig, work: (operation: Operation) => Steps<T>): MaybePromise<T> {
+  const operation = new Operation(config)
+  const steps = work(operation)
   const first = steps.next()
-  return first.done === true ? first.value : drive(steps, first.value)
+  return first.done === true ? first.value : drive(operation, steps, first.value)
 }
 
-async function drive<T>(steps: Steps<T>, awaited: Promise<unknown>): Promise<T> {
-  for (;;) {
-    const step = await awaited.then((answer) => steps.next(answer), (fault: unknown) => steps.throw(fault))
-    if (step.done === true) return step.value
-    awaited = step.value
+async function drive<T>(operation: Operation, steps: Steps<T>, awaited: Promise<unknown>): Promise<T> {
+  try {
+    for (;;) {
+      const step = await awaited.then((answer) => steps.next(answer), (fault: unknown) => steps.throw(fault))
+      if (step.done === true) return step.value
+      awaited = step.value
+    }
+  } finally {
+    operation.close()
   }
 }
 
@@ -29,46 +35,48 @@ export function isPromise<T>(answer: MaybePromise<T>): answer is Promise<T> {
   return typeof (answer as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
+/** What an operation needs to know of the configuration. `storeTimeout` is in milliseconds. */
+export interface OperationConfig {
+  readonly sessionName: string
+  readonly store: SessionStore
+  readonly storeTimeout: number
+  readonly clock: Clock
+}
+
 /**
  * The store as one operation sees it: every fault coded, and all calls together under one deadline. An operation that has
  * run out of time is over, whatever the calls still under way come to.
  */
 export class Operation {
-  readonly #store: SessionStore
-  readonly #clock: Clock
-  readonly #milliseconds: number
-  readonly #sessionName: string
+  readonly #config: OperationConfig
   #deadline: Timer | undefined
   #giveUp: (() => void) | undefined
   #over = false
   /** A call was made again after a fault: the first may have taken effect. */
   forgave = false
 
-  constructor(store: SessionStore, clock: Clock, milliseconds: number, sessionName: string) {
-    this.#store = store
-    this.#clock = clock
-    this.#milliseconds = milliseconds
-    this.#sessionName = sessionName
+  constructor(config: OperationConfig) {
+    this.#config = config
   }
 
   get(key: string): Steps<SessionRecord | undefined> {
-    return this.#ask('get', key, () => this.#store.get(key))
+    return this.#ask('get', key, () => this.#config.store.get(key))
   }
 
   create(key: string, record: SessionRecord): Steps<boolean> {
-    return this.#ask('create', key, () => this.#store.create(key, record))
+    return this.#ask('create', key, () => this.#config.store.create(key, record))
   }
 
   update(key: string, record: SessionRecord, expectedVersion: string): Steps<boolean> {
-    return this.#ask('update', key, () => this.#store.update(key, record, expectedVersion))
+    return this.#ask('update', key, () => this.#config.store.update(key, record, expectedVersion))
   }
 
   touch(key: string, expiresAt: number): Steps<number | undefined> {
-    return this.#ask('touch', key, () => this.#store.touch(key, expiresAt))
+    return this.#ask('touch', key, () => this.#config.store.touch(key, expiresAt))
   }
 
   delete(key: string): Steps<SessionRecord | undefined> {
-    return this.#ask('delete', key, () => this.#store.delete(key))
+    return this.#ask('delete', key, () => this.#config.store.delete(key))
   }
 
   /** Calls once more if it fails, unless time has run out. For a call that may be made twice. */
@@ -90,7 +98,7 @@ export class Operation {
   /** Lets writers that collide get out of each other's way: up to 2, 4, 8 … 64 milliseconds, at random. */
   *pause(collisions: number): Steps<void> {
     const milliseconds = Math.random() * 2 ** Math.min(collisions, 6)
-    yield* this.wait(new Promise<void>((resolve) => { this.#clock.setTimeout(resolve, milliseconds) }))
+    yield* this.wait(new Promise<void>((resolve) => { this.#config.clock.setTimeout(resolve, milliseconds) }))
   }
 
   close(): void {
@@ -103,7 +111,7 @@ export class Operation {
       return isPromise(answer) ? yield* this.wait(answer) : answer
     } catch (cause) {
       const error = cause instanceof SessionError ? cause : new SessionError('HOLDFAST_STORE_FAILED', { cause })
-      if (faults.hasSubscribers) faults.publish({ sessionName: this.#sessionName, session: key, verb, code: error.code })
+      if (faults.hasSubscribers) faults.publish({ sessionName: this.#config.sessionName, session: key, verb, code: error.code })
       throw error
     }
   }
@@ -114,10 +122,10 @@ export class Operation {
       promise.then(resolve, reject)
       if (this.#over) this.#giveUp()
       // One timer for the operation, not one for each call.
-      this.#deadline ??= this.#clock.setTimeout(() => {
+      this.#deadline ??= this.#config.clock.setTimeout(() => {
         this.#over = true
         this.#giveUp?.()
-      }, this.#milliseconds)
+      }, this.#config.storeTimeout)
     })
   }
 }

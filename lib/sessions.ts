@@ -2,6 +2,7 @@ import { destroyed } from './diagnostics.ts'
 import { SessionError } from './errors.ts'
 import { isPublicId, publicIdOf } from './identifier.ts'
 import type { SessionManager } from './manager.ts'
+import { operate } from './operation.ts'
 import type { Config } from './options.ts'
 import type { Transports } from './transport.ts'
 import type { SessionData, Sessions, StoredSession, Transport } from '../types/session.ts'
@@ -36,7 +37,7 @@ export class StoredSessions implements Sessions {
 
   async destroy(publicId: string): Promise<boolean> {
     if (!isPublicId(publicId)) return false
-    const removed = await this.#manager.operate((operation) => operation.forgiving(() => operation.delete(publicId)))
+    const removed = await operate(this.#config, (operation) => operation.forgiving(() => operation.delete(publicId)))
     if (removed !== undefined && destroyed.hasSubscribers) destroyed.publish({ sessionName: this.#config.sessionName, session: publicId })
     return removed !== undefined
   }
