@@ -19,8 +19,9 @@ export class Session implements SessionMembers {
   /** Stored keys that have a member's name. They must not hide the member, and are reached through `get`. */
   #hidden: Data | undefined
 
-  constructor(host: SessionHost) {
+  constructor(host: SessionHost, data: Data) {
     this.#host = host
+    Session.#fill(this, data)
   }
 
   get id(): string { return this.#host.id }
@@ -61,6 +62,11 @@ export class Session implements SessionMembers {
     return data
   }
 
+  /** Whether it has keys that hide behind its members. */
+  static hidesKeys(session: Session): boolean {
+    return session.#hidden !== undefined
+  }
+
   /** Makes `data` what the session holds. A value for which `keep` answers true stays the very object that the handler may be holding. */
   static write(session: Session, data: Data, keep: (held: unknown, value: unknown) => boolean): void {
     const own = session as unknown as Data
@@ -68,9 +74,17 @@ export class Session implements SessionMembers {
     // All anew, in the order of the data: in another order the same data would look changed.
     for (const key of Object.keys(held)) delete own[key]
     session.#hidden = undefined
-    for (const [key, value] of Object.entries(data)) {
-      if (isReserved(key)) (session.#hidden ??= { __proto__: null })[key] = value
-      else own[key] = Object.hasOwn(held, key) && keep(held[key], value) ? held[key] : value
+    const values = { ...data }
+    for (const key of Object.keys(data)) {
+      if (Object.hasOwn(held, key) && keep(held[key], data[key])) values[key] = held[key]
+    }
+    Session.#fill(session, values)
+  }
+
+  static #fill(session: Session, data: Data): void {
+    for (const key of Object.keys(data)) {
+      if (isReserved(key)) (session.#hidden ??= { __proto__: null })[key] = data[key]
+      else (session as unknown as Data)[key] = data[key]
     }
   }
 }
@@ -89,9 +103,4 @@ const reserved: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Session
 /** Whether a key is the name of a member. */
 export function isReserved(key: string): boolean {
   return reserved.has(key)
-}
-
-/** Whether data has a key of a member's name. */
-export function hidesMember(data: Data): boolean {
-  return Object.keys(data).some(isReserved)
 }

@@ -6,7 +6,7 @@ import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
-import { hidesMember, Session, type SessionHost } from './session.ts'
+import { Session, type SessionHost } from './session.ts'
 import { mayCarry, type Carried, type Reply } from './transport.ts'
 import type { Status } from '../types/events.ts'
 import type { CookieAttributes, SessionData, Transport } from '../types/session.ts'
@@ -259,20 +259,20 @@ export class UnitOfWork implements SessionHost {
   }
 
   #buildSession(): Session {
-    const session = new Session(this)
+    const { codec, sessionName } = this.#config
     try {
-      const data = this.#config.codec.parse(this.#baseText)
-      Session.write(session, data, () => false)
+      const session = new Session(this, codec.parse(this.#baseText))
       // What does not come back in the order in which it was stored would look like a change.
-      if (hidesMember(data)) this.#baseText = this.#config.codec.stringify(Session.read(session))
+      if (Session.hidesKeys(session)) this.#baseText = codec.stringify(Session.read(session))
+      if (this.status === 'none') Object.freeze(session)
+      return session
     } catch {
       // A record that can't be decoded is as good as none: an id that does not resolve.
       this.undecodable = this.key
-      if (fault.hasSubscribers) fault.publish({ sessionName: this.#config.sessionName, session: this.key, verb: 'get', code: 'HOLDFAST_DATA_UNDECODABLE' })
+      if (fault.hasSubscribers) fault.publish({ sessionName, session: this.key, verb: 'get', code: 'HOLDFAST_DATA_UNDECODABLE' })
       this.forget()
+      return new Session(this, {})
     }
-    if (this.status === 'none') Object.freeze(session)
-    return session
   }
 
   /** Whether the record holds data that the serializer made. */
