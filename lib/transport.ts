@@ -76,7 +76,7 @@ export class Transports {
     this.#requestHeaders = [config.sessionCookie === false ? [] : 'Cookie', config.sessionHeader === false ? [] : config.sessionHeader].flat()
     if (config.sessionHeader !== false) this.#headerKey = config.sessionHeader.toLowerCase()
     if (config.sessionCookie !== false) {
-      this.#cookiePairs = new RegExp(`(?:^|;)[ \\t]*${config.sessionCookie.replace(/[$*+.^|]/g, '\\$&')}[ \\t]*=`, 'g')
+      this.#cookiePairs = new RegExp(`(?:^|;)[ \\t]*${config.sessionCookie.replace(/[$*+.^|]/g, '\\$&')}[ \\t]*=[ \\t]*([^;]*[^; \\t])?`, 'g')
     }
   }
 
@@ -128,16 +128,17 @@ export class Transports {
 
   #readCookie(cookies: string | undefined, log: FastifyBaseLogger): string | undefined {
     const name = this.#config.sessionCookie
-    if (name === false || this.#cookiePairs === undefined || cookies === undefined || !cookies.includes(name)) return undefined
-    const found = cookies.match(this.#cookiePairs)?.length ?? 0
+    if (this.#cookiePairs === undefined || cookies === undefined || !cookies.includes(name as string)) return undefined
+    this.#cookiePairs.lastIndex = 0
+    const pair = this.#cookiePairs.exec(cookies)
     // Of two cookies, a sibling host or another path may have set one: neither is believed (RFC 6265bis, 4.2.2).
-    if (found > 1) {
+    if (pair !== null && this.#cookiePairs.test(cookies)) {
       this.#warnOnce(log, `A request brought more than one ${name} cookie, and none was used. ` +
         'Another application may set it for this host or path: give sessionCookie a name of its own, at best with __Host-.')
       if (rejected.hasSubscribers) this.#tellRejected('duplicate', 'cookie')
       return duplicate
     }
-    return found === 0 ? undefined : fastifyCookie.parse(cookies, { decode: String })[name]
+    return pair === null ? undefined : pair[1] ?? ''
   }
 
   /** The headers of a request that carries an id, as `read` finds it. */
@@ -198,9 +199,12 @@ export class Transports {
     const lifetime = value === '' ? '; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT' : persistent === true ? `; Max-Age=${maxAge}` : ''
     const cookie = `${name}=${value}${lifetime}${this.#textOf(name, attributes, isSecure)}`
     const present = reply.getHeader('set-cookie')
-    if (present !== undefined) reply.removeHeader('set-cookie')
-    const others = ([present ?? []].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
-    reply.header('set-cookie', others.length === 0 ? cookie : [...others, cookie])
+    if (present === undefined) {
+      reply.header('set-cookie', cookie)
+    } else {
+      reply.removeHeader('set-cookie')
+      reply.header('set-cookie', [...([present].flat() as string[]).filter((other) => !other.startsWith(`${name}=`)), cookie])
+    }
     return true
   }
 
