@@ -16,8 +16,16 @@ export function firstVersion(): string {
 
 /** A version to follow `version`, unlike any other. */
 export function nextVersion(version: string): string {
-  const [birth, ...writes] = version.split(separator)
-  return [birth, mintToken(), ...writes.slice(0, remembered - 1)].join(separator)
+  const birth = version.split(separator, 1)[0]
+  const writes = version.slice(birth.length)
+  const kept = countOf(writes) < remembered ? writes : writes.slice(0, writes.lastIndexOf(separator))
+  return birth + separator + mintToken() + kept
+}
+
+function countOf(writes: string): number {
+  let count = 0
+  for (let at = writes.indexOf(separator); at !== -1; at = writes.indexOf(separator, at + 1)) count += 1
+  return count
 }
 
 /** Whether both are versions of one record, created once. */
