@@ -1,7 +1,7 @@
 import { systemClock } from '../clock.ts'
 import { evicted } from '../diagnostics.ts'
 import { optionError } from '../errors.ts'
-import { expiryOf, hasExpired, pack, unpack, withExpiry } from './packed-record.ts'
+import { expiryOf, hasExpired, isOfVersion, pack, unpack, withExpiry } from './packed-record.ts'
 import type { Clock, Timer } from '../../types/clock.ts'
 import type { SessionRecord, SessionStore } from '../../types/store.ts'
 
@@ -65,15 +65,14 @@ export class MemoryStore implements SessionStore {
   get(key: string): SessionRecord | undefined {
     const found = this.#find(key)
     if (found === undefined) return undefined
-    found.tier.delete(key)
-    this.#returned.append(key, found.packed)
+    this.#put(found, this.#returned, found.packed)
     return unpack(found.packed)
   }
 
   create(key: string, record: SessionRecord): boolean {
     if (this.#find(key) !== undefined) return false
     if (this.size >= this.#max) this.#evict()
-    this.#tierOf(record).append(key, pack(record))
+    this.#tierOf(record).put(key, pack(record, record.expiresAt))
     if (this.#timer === undefined) this.#arm(this.#sweepInterval)
     return true
   }
@@ -81,11 +80,9 @@ export class MemoryStore implements SessionStore {
   update(key: string, record: SessionRecord, expectedVersion: string): boolean {
     const found = this.#find(key)
     if (found === undefined) return false
-    const stored = unpack(found.packed)
-    if (stored.version !== expectedVersion) return false
+    if (!isOfVersion(found.packed, expectedVersion)) return false
     const tier = found.tier === this.#returned ? found.tier : this.#tierOf(record)
-    found.tier.delete(key)
-    tier.append(key, pack({ ...record, expiresAt: Math.max(record.expiresAt, stored.expiresAt) }))
+    this.#put(found, tier, pack(record, Math.max(record.expiresAt, expiryOf(found.packed))))
     return true
   }
 
@@ -93,8 +90,7 @@ export class MemoryStore implements SessionStore {
     const found = this.#find(key)
     if (found === undefined) return undefined
     const furthest = Math.max(expiresAt, expiryOf(found.packed))
-    found.tier.delete(key)
-    found.tier.append(key, withExpiry(found.packed, furthest))
+    this.#put(found, found.tier, withExpiry(found.packed, furthest))
     return furthest
   }
 
@@ -127,6 +123,12 @@ export class MemoryStore implements SessionStore {
   /** The tier of a record that has not come back. */
   #tierOf(record: SessionRecord): Tier {
     return record.data === '' ? this.#empty : this.#unreturned
+  }
+
+  /** Puts a record, stored anew or as it was, at the end of a tier. */
+  #put({ tier: before, key }: Entry, tier: Tier, packed: string): void {
+    if (tier !== before) before.delete(key)
+    tier.put(key, packed)
   }
 
   #remove({ tier, key }: Entry): void {
@@ -186,24 +188,34 @@ interface Entry {
 const entriesPerShard = 2000
 const mostShards = 4096
 
+class Shard extends Map<string, string> {
+  /** The key that was put last. */
+  newest: string | undefined
+}
+
 /** Packed records in the order in which they go: exact within a shard, and so with up to 2000 records; nearly so across shards. */
 class Tier {
   size = 0
-  readonly #shards: ReadonlyArray<Map<string, string>>
+  readonly #shards: readonly Shard[]
   #turn = 0
 
   constructor(max: number) {
-    this.#shards = Array.from({ length: Math.min(Math.ceil(max / entriesPerShard), mostShards) }, () => new Map())
+    this.#shards = Array.from({ length: Math.min(Math.ceil(max / entriesPerShard), mostShards) }, () => new Shard())
   }
 
   get(key: string): string | undefined {
     return this.#shardOf(key).get(key)
   }
 
-  /** Adds a key that is not in the tier. */
-  append(key: string, packed: string): void {
-    this.#shardOf(key).set(key, packed)
-    this.size += 1
+  /** Puts a record at the end, whether it is in the tier or not. */
+  put(key: string, packed: string): void {
+    const shard = this.#shardOf(key)
+    const before = shard.size
+    // What is at the end already stays there: a page asks for its session many times in a row, and to take out and put back costs the most.
+    if (shard.newest !== key) shard.delete(key)
+    shard.set(key, packed)
+    shard.newest = key
+    this.size += shard.size - before
   }
 
   delete(key: string): void {
@@ -232,7 +244,7 @@ class Tier {
   }
 
   /** By the last characters (FNV-1a): keys that are made one after the other differ there. */
-  #shardOf(key: string): Map<string, string> {
+  #shardOf(key: string): Shard {
     let hash = 0
     for (let at = Math.max(0, key.length - 8); at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16_777_619)
     return this.#shards[(hash >>> 0) % this.#shards.length]

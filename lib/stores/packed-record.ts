@@ -4,7 +4,7 @@ import type { SessionRecord } from '../../types/store.ts'
  * A record as one flat string: a third of the memory of an object. Made with join(), since concatenation makes a tree of
  * strings, which keeps what it is made of.
  */
-export function pack({ data, version, createdAt, expiresAt, maxAge }: SessionRecord): string {
+export function pack({ data, version, createdAt, maxAge }: SessionRecord, expiresAt: number): string {
   return [expiresAt, createdAt, maxAge, version.length, version, data].join(' ')
 }
 
@@ -22,6 +22,12 @@ export function unpack(packed: string): SessionRecord {
     expiresAt: expiryOf(packed),
     ...maxAge === '' ? undefined : { maxAge: Number(maxAge) }
   }
+}
+
+/** Whether a packed record has the version. */
+export function isOfVersion(packed: string, version: string): boolean {
+  const maxAgeFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
+  return packed.startsWith(`${version.length} ${version} `, packed.indexOf(' ', maxAgeFrom) + 1)
 }
 
 /** It stands first, being asked most. */

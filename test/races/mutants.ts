@@ -15,7 +15,7 @@ type Store = 'memory' | 'redis'
 const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
   memory: {
     'the version check': {
-      file: 'stores/memory.js', take: /if \(stored\.version !== expectedVersion\)\s+return false;/, put: ''
+      file: 'stores/memory.js', take: /if \(!isOfVersion\(found\.packed, expectedVersion\)\)\s+return false;/, put: ''
     },
     'the existence check': {
       file: 'stores/memory.js',
