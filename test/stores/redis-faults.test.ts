@@ -273,6 +273,7 @@ function counting(client: RedisClient, note: () => void): RedisClient {
   return new Proxy(client, {
     get(target, name) {
       const member = Reflect.get(target, name) as (...args: unknown[]) => unknown
+      if (name === 'withCommandOptions') return (...args: unknown[]) => counting(member.apply(target, args) as RedisClient, note)
       if (!['eval', 'evalSha', 'evalsha'].includes(String(name))) return member
       return (...args: unknown[]) => {
         note()

@@ -56,6 +56,19 @@ const clients: Record<string, (t: Test, url: string) => Promise<RedisClient>> = 
   }
 }
 
+t.test('a call on node-redis arms no timer of the client\'s own: storeTimeout does without', { skip: skipRedis }, async (t) => {
+  for (const name of ['redis 6', 'redis 6, a pool']) {
+    const client = await (clients[name] as (typeof clients)[string])(t, await redisUrl()) as Awaited<ReturnType<typeof connect>>
+    const store = new RedisStore({ client, prefix: 'untimed:' })
+    const armed = t.capture(AbortSignal, 'timeout', AbortSignal.timeout.bind(AbortSignal))
+    await client.get('untimed:')
+    t.equal(armed().length, 1, 'the client\'s own calls keep theirs')
+    t.equal(await store.get('a'), undefined)
+    t.equal(armed().length, 0)
+    armed.restore()
+  }
+})
+
 for (const [name, open] of Object.entries(clients)) {
   t.test(`RedisStore on ${name}`, { skip: skipRedis }, async (t) => {
     const client = await open(t, await redisUrl())
