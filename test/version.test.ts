@@ -21,6 +21,12 @@ t.test('every version is unlike every other', async (t) => {
   t.equal(new Set(versions).size, versions.length)
 })
 
+t.test('no two writes have one token, however many are drawn', async (t) => {
+  const tokens = Array.from({ length: 1000 }, firstVersion)
+  t.equal(new Set(tokens).size, tokens.length)
+  t.ok(tokens.every((token) => /^[\w-]{8}$/.test(token)), 'stores may put them where blanks and dots separate')
+})
+
 t.test('two writers that begin from one version make different ones, and neither includes the other', async (t) => {
   const base = life(3)[3]
   const [one, other] = [nextVersion(base), nextVersion(base)]
