@@ -1,4 +1,4 @@
-// Takes out of dist what no user can reach: the declarations of internals, and the empty modules that types leave behind.
+// Takes out of dist what no user can reach: the declarations of internals.
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 
