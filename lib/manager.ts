@@ -5,10 +5,10 @@ import { merge, type Data } from './merge.ts'
 import { isPromise, operate, type Operation, type Steps } from './operation.ts'
 import type { Config } from './options.ts'
 import type { Carried, Outcome } from './transport.ts'
-import { UnitOfWork, type Operations } from './unit-of-work.ts'
+import { UnitOfWork, type Operations, type Snapshot } from './unit-of-work.ts'
 import { sameLife } from './version.ts'
 import { unchanged, Writer } from './writer.ts'
-import type { Deed, Status } from '../types/events.ts'
+import type { Deed } from '../types/events.ts'
 import type { SessionData, Transport } from '../types/session.ts'
 import type { MaybePromise, SessionRecord } from '../types/store.ts'
 
@@ -91,66 +91,63 @@ export class SessionManager implements Operations {
   commit(work: UnitOfWork, mayBegin: boolean, log: Log): MaybePromise<Outcome> {
     work.committing = true
     if (work.pending !== undefined) return work.pending.then(() => this.commit(work, mayBegin, log))
-    const outcome = operate(this.#config, (operation) => this.#commit(operation, work, mayBegin, log))
+    const end = this.#decide(work, mayBegin, log)
+    if (typeof end !== 'function') return end
+    const outcome = operate(this.#config, end)
     if (isPromise(outcome)) work.occupy(outcome)
     return outcome
   }
 
-  *#commit(operation: Operation, work: UnitOfWork, mayBegin: boolean, log: Log): Steps<Outcome> {
+  /** What a request ends in: an outcome, or what has to be done in the store to have one. */
+  #decide(work: UnitOfWork, mayBegin: boolean, log: Log): Outcome | ((operation: Operation) => Steps<Outcome>) {
     work.endedAs = work.status
     if (work.undecodable !== undefined) log.warn({ session: work.undecodable }, 'the stored session could not be decoded, and counts as unknown')
     if (work.fault !== undefined) throw work.fault
-    // A request without a session is not committed.
-    switch (work.status as Exclude<Status, 'none'>) {
-      case 'new':
-      case 'regenerated':
-      case 'destroyed': {
-        const { saveUninitialized } = this.#config
-        const begins = mayBegin && saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
-        const snapshot = work.snapshot()
-        if (snapshot.text === '' && !begins) return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
-        yield* this.#writer.write(operation, work, snapshot, unchanged)
-        return tellId(work, 'created')
-      }
-      case 'loaded':
-        return yield* this.#commitLoaded(operation, work, log)
-      case 'gone':
-        return dropped(work, log)
-    }
-  }
-
-  *#commitLoaded(operation: Operation, work: UnitOfWork, log: Log): Steps<Outcome> {
-    const { clock, lifetimes, mirror, touchAfter } = this.#config
+    if (work.status === 'gone') return dropped(work, log)
     const snapshot = work.snapshot()
-    if (work.changes(snapshot)) {
-      try {
-        yield* this.#writer.write(operation, work, snapshot, unchanged)
-      } catch (error) {
-        if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return dropped(work, log)
-        throw error
-      }
-      return tellId(work, 'updated')
+    if (work.status !== 'loaded') {
+      const begins = mayBegin && this.#config.saveUninitialized && !work.cookieDead && work.status !== 'destroyed'
+      if (snapshot.text === '' && !begins) return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
+      return (operation) => this.#create(operation, work, snapshot)
     }
+    if (work.changes(snapshot)) return (operation) => this.#replace(operation, work, snapshot, log)
     const record = work.record as SessionRecord
+    const { clock, lifetimes, mirror, touchAfter } = this.#config
     const expiresAt = expiry(clock.now(), record.createdAt, record.maxAge, lifetimes)
     // A session with a short life of its own would end before a touch of the usual measure is due.
     const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
     const due = work.owed || work.touchAsked || mirror || touchAfter === 0 || expiresAt - record.expiresAt >= worthwhile
-    if (!due) return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
-    let liveUntil: number | undefined
+    if (due) return (operation) => this.#touch(operation, work, expiresAt, log)
+    return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
+  }
+
+  *#create(operation: Operation, work: UnitOfWork, snapshot: Snapshot): Steps<Outcome> {
+    yield* this.#writer.write(operation, work, snapshot, unchanged)
+    return tellId(work, 'created')
+  }
+
+  *#replace(operation: Operation, work: UnitOfWork, snapshot: Snapshot, log: Log): Steps<Outcome> {
     try {
-      liveUntil = yield* operation.forgiving(() => operation.touch(work.key, expiresAt))
+      yield* this.#writer.write(operation, work, snapshot, unchanged)
+      return tellId(work, 'updated')
+    } catch (error) {
+      if ((error as SessionError).code === 'HOLDFAST_SESSION_GONE') return dropped(work, log)
+      throw error
+    }
+  }
+
+  *#touch(operation: Operation, work: UnitOfWork, expiresAt: number, log: Log): Steps<Outcome> {
+    try {
+      const liveUntil = yield* operation.forgiving(() => operation.touch(work.key, expiresAt))
+      if (liveUntil !== undefined) return tellId(work, 'touched', liveUntil)
+      work.end()
+      return gone
     } catch (err) {
       // Who does not hold this id yet would lose the session by a reply without it.
       if (work.wireId !== work.carried.id) throw err
       log.warn({ err, session: work.key }, 'the session could not be touched')
       return nothing
     }
-    if (liveUntil === undefined) {
-      work.end()
-      return gone
-    }
-    return tellId(work, 'touched', liveUntil)
   }
 
   update<Result>(work: UnitOfWork, change: (draft: SessionData) => Result): Promise<Result> {

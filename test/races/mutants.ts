@@ -43,7 +43,7 @@ const inLib: Readonly<Record<string, Mutant>> = {
     put: 'const removed = (yield* this.#remove(operation, work, regenerated)) ?? record;'
   },
   'the liveness check before a cookie is refreshed': {
-    file: 'manager.js', take: /if \(liveUntil === undefined\)/, put: 'if (false)'
+    file: 'manager.js', take: /if \(liveUntil !== undefined\)/, put: 'if (true)'
   },
   'the merge': {
     file: 'merge.js', take: /\.\.\.theirs \}/, put: '...mine }'
