@@ -1,5 +1,5 @@
 // Who is measured. Each is set up as its README says, behind the same routes, with a cookie of the same name.
-import { randomBytes, randomUUID } from 'node:crypto'
+import { hash, randomBytes, randomUUID } from 'node:crypto'
 
 import fastifyCookie from '@fastify/cookie'
 import Fastify from 'fastify'
@@ -57,6 +57,47 @@ async function floor({ redis, calls = 0 }) {
   if (calls > 1) app.addHook('onSend', async () => { await redis.set('floor', 'what a session holds', { expiration: { type: 'EX', value: hour } }) })
   const nothing = () => 0
   return routes(app, { read: nothing, write: nothing, login: nothing, seed: nothing })
+}
+
+/**
+ * The least that a server-side session can do: finds its id in the cookie, hashes it, parses the data when it is asked for, and
+ * serialises it to see what has changed. No expiry, no bound, no versions, no merge, no header, no signature.
+ */
+async function least() {
+  const app = Fastify()
+  const stored = new Map()
+  const keyOf = (id) => hash('sha256', id, 'base64url')
+  app.decorateRequest('sessionId', null)
+  app.decorateRequest('sessionText', null)
+  app.decorateRequest('sessionData', null)
+  app.decorateRequest('session', { getter() { return this.sessionData ??= this.sessionText === undefined ? {} : JSON.parse(this.sessionText) } })
+  app.addHook('onRequest', function resolve(request, _reply, done) {
+    request.sessionId = /(?:^|; )session_id=([^;]*)/.exec(request.headers.cookie)?.[1]
+    request.sessionText = request.sessionId === undefined ? undefined : stored.get(keyOf(request.sessionId))
+    done()
+  })
+  app.addHook('onSend', function commit(request, reply, _payload, done) {
+    if (request.sessionData !== null) {
+      const text = JSON.stringify(request.sessionData)
+      if (text !== request.sessionText) {
+        request.sessionId ??= randomUUID()
+        stored.set(keyOf(request.sessionId), text)
+        reply.header('set-cookie', `${cookieName}=${request.sessionId}; Max-Age=3600; Path=/; HttpOnly; SameSite=Lax`).header('cache-control', 'private')
+      }
+      reply.header('vary', 'Cookie')
+    }
+    done()
+  })
+  return routes(app, {
+    ...plain,
+    login(request) {
+      stored.delete(keyOf(request.sessionId))
+      request.sessionId = undefined
+      request.sessionText = undefined
+      request.sessionData = { user: 'ada' }
+      return 'ada'
+    }
+  })
 }
 
 async function holdfast({ redis, dist = new URL('../dist/', import.meta.url).href, ...options }) {
@@ -177,6 +218,7 @@ export const contenders = {
   'floor': { make: floor, sessions: false, most: Infinity },
   'floor, GET': { make: floor, options: { calls: 1 }, sessions: false, most: Infinity },
   'floor, GET and SET': { make: floor, options: { calls: 2 }, sessions: false, most: Infinity },
+  'the least': { make: least, most: Infinity },
   'holdfast': { make: holdfast, most: Infinity },
   'holdfast, header': { make: holdfast, by: 'header', most: Infinity },
   'holdfast, touching every time': { make: holdfast, options: { touchAfter: 0 }, most: Infinity },

@@ -18,10 +18,12 @@ export function markdown(answers, { commit, seconds }) {
     `Measured on ${new Date().toISOString().slice(0, 10)}, in ${Math.round(seconds / 60)} minutes, on ${cpus().length} × ${cpus()[0]?.model.trim()}, ` +
       `${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
     'The **floor** is Fastify with @fastify/cookie that parses one cookie and sets one on every reply: what no session can do without. ' +
+      '**The least** is a server-side session of thirty lines that only finds its id in the cookie, hashes it, parses the data if asked and serialises it to see what changed: ' +
+      'no expiry, no bound, no versions, no merge, no header. ' +
       'secure-session and iron-session keep the data in the cookie, encrypted; with them a logout cannot be enforced, and data is bound to some 4 KB. iron-session costs nothing where it is not asked.',
     '![Server CPU per request](benchmark.svg)',
-    '## What was to be reached',
-    table(['', 'measured', 'to reach', ''], figures.map((figure) => [
+    '## Goals',
+    table(['', 'measured', 'goal', 'reached'], figures.map((figure) => [
       figure.what + (figure.note === undefined ? '' : ` (${figure.note})`), `${shown(figure.value)} ${figure.unit}`,
       figure.atLeast === undefined ? `≤ ${digits(figure.atMost)}` : `≥ ${digits(figure.atLeast)}`, reached(figure) ? 'yes' : '**no**'
     ])),
