@@ -124,7 +124,7 @@ export class Load extends Child {
   /** A sample: what the load saw, and the microseconds of CPU that the server spent on each request. */
   async sample(server, details) {
     const before = await server.ask('cpu')
-    const seen = await this.send({ port: server.port, ...details })
+    const seen = await this.send({ port: server.port, awake: true, ...details })
     const after = await server.ask('cpu')
     return { ...seen, cpu: (after.user + after.system - before.user - before.system) / details.total }
   }

@@ -6,8 +6,11 @@ import { follow as followed } from './contenders.js'
 
 const end = '\r\n\r\n'
 
-/** Sends `total` requests in all; visitors take turns. Answers requests per second, and latencies in milliseconds. */
-async function run({ port, path, visitors, connections, total, follow = false }) {
+/**
+ * Sends `total` requests in all; visitors take turns. Answers requests per second, and latencies in milliseconds.
+ * `awake`: the client never sleeps. Whom a write has to wake, and what that costs, would else be for the machine's load to say.
+ */
+async function run({ port, path, visitors, connections, total, follow = false, awake = false }) {
   const latencies = []
   let left = total
   let bad = 0
@@ -48,8 +51,7 @@ async function run({ port, path, visitors, connections, total, follow = false })
     socket.on('close', resolve)
   })
 
-  // The client never sleeps: whom a write has to wake, and what that costs, would be for the machine's load to say.
-  let spinning = setImmediate(function spin() { spinning = setImmediate(spin) })
+  let spinning = awake ? setImmediate(function spin() { spinning = setImmediate(spin) }) : undefined
   const began = performance.now()
   await Promise.all(Array.from({ length: connections }, (_, index) => converse(index)))
   const seconds = (performance.now() - began) / 1000

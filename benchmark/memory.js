@@ -121,7 +121,7 @@ function report({ few, many, peers, ours, most }) {
       { what: 'heap left of each after expiry', value: exactly(most.left), unit: 'bytes', atMost: 2 },
       { what: 'longest stall while all expire, over the idle process\'s', value: exactly(stalls.expiry.stall - stalls.idle.stall), unit: 'ms', atMost: 10 },
       { what: 'longest stall in the flood, over the idle process\'s', value: exactly(stalls.flood.stall - stalls.idle.stall), unit: 'ms', atMost: 10 },
-      { what: 'longest step of the store', value: exactly(Math.max(stalls.flood.step, stalls.expiry.step)), unit: 'ms', atMost: 1, note: `spinning for 0.3 ms took up to ${digits(stalls.spinning.step)} ms` }
+      { what: 'longest step of the store', value: exactly(Math.max(stalls.flood.step, stalls.expiry.step)), unit: 'ms', atMost: 1, note: `${stalls.flood.over + stalls.expiry.over} of ${(stalls.flood.steps + stalls.expiry.steps).toLocaleString('en-US')} took more than 1 ms; of those that only spin for 0.3 ms, ${stalls.spinning.over} of ${stalls.spinning.steps.toLocaleString('en-US')} did, up to ${digits(stalls.spinning.step)} ms` }
     ]
   }
 }
