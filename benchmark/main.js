@@ -1,7 +1,7 @@
-// npm run bench: answers every question and writes docs/benchmark.md. `-- --quick` answers all of them badly, in a minute, and writes
+// npm run bench: answers every question, writes docs/benchmark.md, and quotes it in the README. `-- --quick` answers all of them badly, in a minute, and writes
 // nothing; `-- --only sockets,redis` answers some.
 import { execFileSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
@@ -14,7 +14,7 @@ const { onRedis } = await import('./redis.js')
 const { memory } = await import('./memory.js')
 const { growth } = await import('./growth.js')
 const { footprint } = await import('./footprint.js')
-const { chart, markdown, plain } = await import('./report.js')
+const { chart, markdown, plain, quotation } = await import('./report.js')
 
 const questions = { sockets: overSockets, inject: overInject, redis: onRedis, memory, growth, footprint }
 
@@ -38,6 +38,8 @@ if (!quick && only === undefined) {
   const docs = fileURLToPath(new URL('../docs/', import.meta.url))
   writeFileSync(`${docs}benchmark.md`, markdown(answers, { commit: commitHere(), seconds }))
   writeFileSync(`${docs}benchmark.svg`, chart(answers.find((answer) => answer.chart !== undefined).chart))
+  const readme = fileURLToPath(new URL('../README.md', import.meta.url))
+  writeFileSync(readme, readFileSync(readme, 'utf8').replace(/(<!-- npm run bench -->\n)[^]*(<!-- end -->)/, (_, begin, end) => `${begin}${quotation(answers)}\n${end}`))
   console.log('docs/benchmark.md')
 }
 

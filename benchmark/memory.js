@@ -116,6 +116,10 @@ function report({ few, many, peers, ours, most }) {
         rows: [row('idle', stalls.idle), row('spinning', stalls.spinning), row('a flood of new sessions into the full store', stalls.flood), row('all expire', stalls.expiry)]
       }
     ],
+    quoted: [
+      { what: `bytes of heap for each of ${few.toLocaleString('en-US')} sessions`, cells: Object.fromEntries([...peers, ours].map(({ name, each }) => [name, digits(each)])) },
+      { what: 'of these left after expiry', cells: Object.fromEntries([...peers, ours].map(({ name, left }) => [name, Math.max(0, Math.round(left)).toLocaleString('en-US')])) }
+    ],
     figures: [
       { what: `heap per session, ${many.toLocaleString('en-US')} with one short key`, value: exactly(most.each), unit: 'bytes', atMost: 220 },
       { what: 'heap left of each after expiry', value: exactly(most.left), unit: 'bytes', atMost: 2 },

@@ -3,7 +3,7 @@ import { createClient } from 'redis'
 
 import { Load, Proxy, startRedis, withContenders } from './fleet.js'
 import { byName, digits, interleave, pooled, progressOf, ratio, shown, summary } from './measure.js'
-import { kinds } from './requests.js'
+import { kinds, mapped } from './requests.js'
 
 const before = process.env['HOLDFAST_BEFORE'] === undefined ? [] : ['holdfast, before']
 const floors = ['floor', 'floor, GET', 'floor, GET and SET']
@@ -87,8 +87,8 @@ async function throughput(servers, proxy, load, behind, scale) {
       const total = Math.ceil(scale.requests / (milliseconds + 1))
       const sample = async (server) => {
         const visitors = visitorsOf.get(server)
-        const one = await load.sample(server, { path, visitors, total: Math.min(total, 50), connections: 1 })
-        return { alone: one.p50, ...await load.sample(server, { path, visitors, total, connections: atOnce }) }
+        const one = await load.sample(server, { path, visitors, total: Math.min(total, 50), connections: 1, awake: false })
+        return { alone: one.p50, ...await load.sample(server, { path, visitors, total, connections: atOnce, awake: false }) }
       }
       const samples = await interleave(servers, Math.ceil(scale.rounds / 2), sample, progressOf(`Redis ${milliseconds} ms away, ${kind}`))
       measured.push({ milliseconds, ping, kind, samples: byName(samples) })
@@ -150,6 +150,9 @@ function report({ trips, cpu, far }) {
       table(`Requests per second, ${most} at once, by the milliseconds that Redis is away`, names, far.map(({ milliseconds, kind, samples }) => ({ head: `${milliseconds} ms, ${kind}`, samples, pick: (sample) => sample.perSecond }))),
       table('Latency in ms of one request alone', names, far.map(({ milliseconds, kind, samples }) => ({ head: `${milliseconds} ms, ${kind}`, samples, pick: (sample) => sample.alone })))
     ],
+    quoted: ['read', 'write'].map((wanted) => ({
+      what: `µs of CPU, Redis, ${wanted}`, cells: mapped(cpu.find(({ kind }) => kind === wanted).samples, (samples) => digits(summary(samples.map((sample) => sample.cpu)).median))
+    })),
     figures: [
       { what: 'Redis, round trips of a read', value: tripsOf('read'), unit: '', atMost: 1 },
       { what: 'Redis, round trips of a write', value: tripsOf('write'), unit: '', atMost: 2 },

@@ -15,8 +15,7 @@ export function markdown(answers, { commit, seconds }) {
     '# Benchmark',
     `What a session costs, measured beside the peers by \`npm run bench\`. Medians; the small figures are the quartiles: half of all samples lie between. ` +
       'All contenders are sampled in turn in one run, and ratios and differences are taken round by round. Do measure on your own machine: the ratios travel better than the figures.',
-    `Measured on ${new Date().toISOString().slice(0, 10)}, in ${Math.round(seconds / 60)} minutes, on ${cpus().length} × ${cpus()[0]?.model.trim()}, ` +
-      `${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
+    `Measured on ${measuredOn()}, in ${Math.round(seconds / 60)} minutes, on ${machine()}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
     'The **floor** is Fastify with @fastify/cookie that parses one cookie and sets one on every reply: what no session can do without. ' +
       '**The least** is a server-side session of thirty lines that only finds its id in the cookie, hashes it, parses the data if asked and serialises it to see what changed: ' +
       'no expiry, no bound, no versions, no merge, no header. ' +
@@ -30,6 +29,17 @@ export function markdown(answers, { commit, seconds }) {
     ...answers.flatMap(({ title, about, tables }) => [`## ${title}`, about.join('\n'), ...tables.flatMap(({ caption, head, rows }) => [`**${caption}**`, table(head, rows)])])
   ].join('\n\n') + '\n'
 }
+
+/** What the README shows. */
+export function quotation(answers) {
+  const names = ['floor', 'holdfast', '@fastify/session', '@fastify/secure-session', 'express-session']
+  const rows = answers.flatMap(({ quoted = [] }) => quoted).map(({ what, cells }) => [what, ...names.map((name) => cells[name] ?? '–')])
+  return [`Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}:`, table(['', ...names], rows)].join('\n\n')
+}
+
+const measuredOn = () => new Date().toISOString().slice(0, 10)
+
+const machine = () => `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}`
 
 export function plain({ title, tables, figures }) {
   const strip = (cell) => cell.replaceAll(/<\/?sub>|\*\*/g, '')

@@ -70,6 +70,11 @@ async function requests(overSockets, scale) {
   return { measured: all.filter(({ kind }) => kind !== 'json'), json: all.filter(({ kind }) => kind === 'json') }
 }
 
+/** An object with other values under the same names. */
+export function mapped(object, change) {
+  return Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value)]))
+}
+
 const cpu = (samples) => samples.map((sample) => sample.cpu)
 
 export async function overSockets(scale) {
@@ -97,6 +102,7 @@ export async function overSockets(scale) {
       { what: 'server CPU, read, over the floor\'s', value: toFloor('read'), unit: '×', atMost: 1.1, note: note('read') },
       { what: 'server CPU, write, over the floor\'s', value: toFloor('write'), unit: '×', atMost: 1.2, note: note('write') }
     ],
+    quoted: ['not looked at', 'read', 'write'].map((kind) => ({ what: `µs of CPU, memory, ${kind}`, cells: mapped(ofKind(kind), (samples) => digits(summary(cpu(samples)).median)) })),
     chart: {
       title: 'Server CPU per request, µs (sockets, memory store, 0.1 KB)',
       groups: ['not looked at', 'read', 'write'].map((kind) => ({ name: kind, bars: Object.entries(ofKind(kind)).map(([name, samples]) => ({ name, ...summary(cpu(samples)) })) }))
