@@ -122,7 +122,7 @@ function report({ trips, cpu, far }) {
     const { samples } = cpu.find((cell) => cell.kind === kind)
     return ratio(samples[kind === 'write' ? 'floor, GET and SET' : 'floor, GET'].map((sample) => sample.cpu), samples['@fastify/session'].map((sample) => sample.cpu))
   }
-  const note = (kind) => `no less than ${digits(limit(kind).median)} can be had with this client; over the floor it is ${digits(overhead(kind).median)} of theirs`
+  const note = (kind) => `the floor with as many bare calls of the client: ${digits(limit(kind).median)}; over the floor it is ${digits(overhead(kind).median)} of theirs`
   const tripsOf = (kind) => exactly(trips.find((each) => each.name === 'holdfast' && each.kind === kind).trips)
   const ahead = far.flatMap(({ samples }) => equals.map(([ours, theirs]) => ratio(samples[ours].map((each) => each.perSecond), samples[theirs].map((each) => each.perSecond))))
   const inPings = (wanted) => {
@@ -135,7 +135,7 @@ function report({ trips, cpu, far }) {
       'holdfast by its RedisStore, the peers by connect-redis 9; one node-redis client each, one Redis for all.',
       '"Touching every time" and "not rolling" are there for a fair pair each: @fastify/session rolls, unless told not to, and then writes on every request; ' +
         'holdfast touches when that moves the expiry by a minute or more, unless told to touch every time. express-session has `resave: false` and touches every time.',
-      '"floor, GET" is the floor with one bare call of the client in each request, "floor, GET and SET" with two: less no session on Redis can cost with this client.'
+      '"floor, GET" is the floor with one bare call of the client in each request, "floor, GET and SET" with two: what the client alone costs. It arms a timer for each call unless told not to, as the RedisStore tells it: so holdfast may come out below.'
     ],
     tables: [
       {
