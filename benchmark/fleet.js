@@ -40,6 +40,13 @@ class Child {
     })
   }
 
+  /** Lets it end by itself, so that it writes what it was told to write at its end. */
+  async close() {
+    const gone = once(this.#process, 'exit')
+    await this.ask('close')
+    await gone
+  }
+
   async end() {
     if (this.#process.exitCode !== null) return
     this.#waiting.clear()

@@ -14,14 +14,15 @@ const { onRedis } = await import('./redis.js')
 const { memory } = await import('./memory.js')
 const { growth } = await import('./growth.js')
 const { footprint } = await import('./footprint.js')
+const { profile } = await import('./profile.js')
 const { chart, markdown, plain, quotation } = await import('./report.js')
 
-const questions = { sockets: overSockets, inject: overInject, redis: onRedis, memory, growth, footprint }
+const questions = { sockets: overSockets, inject: overInject, profile, redis: onRedis, memory, growth, footprint }
 
 const { values: { quick, only } } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' } } })
 const scale = quick
   ? { fleets: 1, rounds: 2, warmups: 1, requests: 40, visitors: 8, sessions: [500, 2000], stored: [10, 1000], crowds: [1, 5, 10], starts: 2 }
-  : { fleets: 5, rounds: 5, warmups: 5, requests: 2000, visitors: 100, sessions: [100_000, 1_000_000], stored: [1000, 10_000, 100_000, 1_000_000], crowds: [1, 10, 50, 100], starts: 21 }
+  : { fleets: 3, rounds: 5, warmups: 5, requests: 2000, visitors: 100, sessions: [100_000, 1_000_000], stored: [1000, 10_000, 100_000, 1_000_000], crowds: [1, 10, 50, 100], starts: 21 }
 
 const asked = only === undefined ? Object.keys(questions) : only.split(',')
 const began = Date.now()

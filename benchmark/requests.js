@@ -15,7 +15,7 @@ const sizes = [1000, 11_000, 60_000]
 
 /** Requests in a sample: less where each takes longer, and more over inject, where a sample must hold several full collections to be like the next. */
 function countOf(bytes, overSockets, { requests }) {
-  return Math.ceil(requests * (overSockets ? 1 : 4) / (bytes > 20_000 ? 8 : bytes > 5000 ? 4 : 1))
+  return Math.ceil(requests * (overSockets ? 1 : 3) / (bytes > 20_000 ? 8 : bytes > 5000 ? 4 : 1))
 }
 
 /** Every kind of request with small data, and the three that come back with more. */
