@@ -235,3 +235,12 @@ t.test('each promise is in the name of a test in each file that the page points 
     for (const file of files) t.match(readFileSync(file, 'utf8'), new RegExp(`test\\(['\`].*\\b${name}\\b`), `${name} in ${file}`)
   }
 })
+
+t.test('what the README says of cost stands in the report', async (t) => {
+  const [, quoted] = /<!-- npm run bench -->\n([^]*)<!-- end -->/.exec(readFileSync('README.md', 'utf8')) as unknown as [string, string]
+  const report = readFileSync('docs/benchmark.md', 'utf8')
+  t.ok(report.includes(/Measured on [\d-]+/.exec(quoted)?.[0] as string))
+  const figures = [...quoted.matchAll(/(?<=\| )[\d.,]+(?= \|)/g)].map(([figure]) => figure)
+  t.ok(figures.length > 20)
+  for (const figure of figures) t.ok(report.includes(`| ${figure} <sub>`) || report.includes(`| ${figure} B `), figure)
+})
