@@ -1,30 +1,121 @@
 import type { FastifyReply } from 'fastify'
+import type { ServerResponse } from 'node:http'
 
-/** Headers that caches set above Cache-Control: those aimed at some of them (RFC 9213), Surrogate-Control (Edge Architecture), and nginx's own. */
-function isAimed(name: string): boolean {
-  return name.endsWith('-cache-control') || name === 'surrogate-control' || name === 'x-accel-expires'
+/** Header fields of a reply, by names in lower case. */
+export interface Fields {
+  getHeaders(): object
+  getHeader(name: string): unknown
+  header(name: string, value: string): unknown
+  removeHeader(name: string): unknown
 }
 
-function takeOffAimed(reply: FastifyReply): void {
-  for (const name of Object.keys(reply.getHeaders())) {
-    if (isAimed(name)) reply.removeHeader(name)
+/** Headers that caches set above Cache-Control: those targeted at some of them (RFC 9213), Surrogate-Control and Edge-Control, and nginx's own. */
+function isTargeted(name: string): boolean {
+  return name.endsWith('-cache-control') || name === 'surrogate-control' || name === 'edge-control' || name === 'x-accel-expires'
+}
+
+function removeTargeted(fields: Fields): void {
+  for (const name of Object.keys(fields.getHeaders())) {
+    if (isTargeted(name)) fields.removeHeader(name)
   }
 }
 
 /** Keeps a reply that carries an id out of shared caches (RFC 9111, 5.2.2): `private`, and nothing that says otherwise. */
-export function keepPrivate(reply: FastifyReply): void {
-  takeOffAimed(reply)
-  const directives = listed(reply, 'cache-control').filter((directive) => !/^(?:public|s-maxage=.*)$/i.test(directive))
+export function keepPrivate(fields: Fields): void {
+  removeTargeted(fields)
+  if (fields.getHeader('cache-control') === 'private') return
+  const directives = listed(fields, 'cache-control').filter((directive) => !/^(?:public|s-maxage=.*)$/i.test(directive))
   if (!directives.some((directive) => /^(?:private|no-store)$/i.test(directive))) directives.push('private')
-  reply.header('cache-control', directives.join(', '))
+  fields.header('cache-control', directives.join(', '))
 }
 
 /** Tells caches that the reply depends on these request headers (RFC 9110, 12.5.5). */
-export function vary(reply: FastifyReply, names: readonly string[]): void {
-  const present = listed(reply, 'vary')
+export function vary(fields: Fields, names: readonly string[]): void {
+  const present = listed(fields, 'vary')
   if (present.includes('*')) return
   const missing = names.filter((name) => !present.some((other) => other.toLowerCase() === name.toLowerCase()))
-  if (missing.length > 0) reply.header('vary', [...present, ...missing].join(', '))
+  if (missing.length > 0) fields.header('vary', [...present, ...missing].join(', '))
+}
+
+/**
+ * Has the last word on the header fields of a reply: `mend` runs when the head is about to be written, after every hook of every plugin,
+ * and whether Fastify or the app itself writes it.
+ */
+export function beforeHead({ raw }: FastifyReply, mend: (fields: Fields) => void): void {
+  const writeHead = Reflect.get(raw, 'writeHead') as (...head: unknown[]) => ServerResponse
+  raw.writeHead = (...head: unknown[]) => {
+    const last = head.at(-1)
+    if (Array.isArray(last)) head[head.length - 1] = fieldsOf(last)
+    mend(new Head(raw, head))
+    return writeHead.apply(raw, head)
+  }
+}
+
+/** The fields of a head that is being written: those given with it stand above those that the response has. */
+class Head implements Fields {
+  readonly #raw: ServerResponse
+  /** The arguments of writeHead(status, message?, fields?). */
+  readonly #head: unknown[]
+  #copied = false
+
+  constructor(raw: ServerResponse, head: unknown[]) {
+    this.#raw = raw
+    this.#head = head
+  }
+
+  getHeaders(): object {
+    const given = this.#given()
+    const fields: Record<string, unknown> = this.#raw.getHeaders()
+    for (const name of Object.keys(given)) fields[name.toLowerCase()] = given[name]
+    return fields
+  }
+
+  getHeader(name: string): unknown {
+    const given = this.#given()
+    return given[name] ?? given[spelling(given, name)] ?? this.#raw.getHeader(name)
+  }
+
+  header(name: string, value: string): void {
+    this.removeHeader(name)
+    this.#raw.setHeader(name, value)
+  }
+
+  removeHeader(name: string): void {
+    this.#raw.removeHeader(name)
+    const given = this.#given()
+    if (!Object.hasOwn(given, spelling(given, name))) return
+    if (!this.#copied) {
+      // The object may be the app's, and serve its next reply too.
+      this.#copied = true
+      this.#head[this.#head.length - 1] = { ...given }
+    }
+    const copy = this.#given()
+    delete copy[spelling(copy, name)]
+  }
+
+  #given(): Record<string, unknown> {
+    const last = this.#head.at(-1)
+    return typeof last === 'object' && last !== null ? last as Record<string, unknown> : none
+  }
+}
+
+const none: Record<string, unknown> = Object.freeze({})
+
+/** The fields of a list of names and values, or of pairs of them, as `writeHead` takes it. */
+function fieldsOf(list: readonly unknown[]): Record<string, unknown> {
+  const fields: Record<string, unknown> = {}
+  const flat = list.flat(Array.isArray(list[0]) ? 1 : 0)
+  for (let index = 0; index < flat.length; index += 2) {
+    const name = String(flat[index]).toLowerCase()
+    const value = flat[index + 1]
+    fields[name] = fields[name] === undefined ? value : [fields[name], value].flat()
+  }
+  return fields
+}
+
+/** How an object spells the name of a header field. */
+function spelling(fields: object, name: string): string {
+  return Object.keys(fields).find((key) => key.toLowerCase() === name) ?? name
 }
 
 const ofSuccess = [
@@ -33,16 +124,22 @@ const ofSuccess = [
 ]
 
 /** Takes off what was meant for a success that did not come. */
-export function takeOffSuccess(reply: FastifyReply, sessionHeader: string | false): void {
+export function takeOffSuccess(reply: FastifyReply): void {
   for (const name of ofSuccess) reply.removeHeader(name)
-  takeOffAimed(reply)
-  if (sessionHeader !== false) reply.removeHeader(sessionHeader)
+  removeTargeted(reply)
+  for (const name of trailersOf(reply)) reply.removeTrailer(name)
   // Another registration may have put its id on this reply.
   if (reply.hasHeader('set-cookie')) keepPrivate(reply)
 }
 
-function listed(reply: FastifyReply, name: string): string[] {
-  const value = reply.getHeader(name)
+/** The names of the trailers that a reply has. Nothing public of Fastify lists them; where it keeps them elsewhere one day, none are found. */
+function trailersOf(reply: FastifyReply): string[] {
+  const trailers = Object.getOwnPropertySymbols(reply).find(({ description }) => description === 'fastify.reply.trailers')
+  return trailers === undefined ? [] : Object.keys((reply as unknown as Record<symbol, object | null>)[trailers] ?? {})
+}
+
+function listed(fields: Fields, name: string): string[] {
+  const value = fields.getHeader(name) as string | string[] | undefined
   if (value === undefined) return []
   return String(value).split(',').map((part) => part.trim()).filter((part) => part !== '')
 }

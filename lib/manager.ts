@@ -1,5 +1,7 @@
+import type { FastifyReply } from 'fastify'
+
 import { destroyed, regenerated, rejected } from './diagnostics.ts'
-import { SessionError } from './errors.ts'
+import { SessionError, unavailableError } from './errors.ts'
 import { expiry, isLive } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { isPromise, operate, type Operation, type Steps } from './operation.ts'
@@ -18,7 +20,12 @@ export interface Log {
   warn(details: object, message: string): void
 }
 
+/** Puts on a reply, before its commit, what the client is to be told of a session. */
+export type Announce = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome) => void
+
 const nothingCarried: Carried = Object.freeze({ id: undefined, wire: undefined, renew: false, transport: undefined, cookie: undefined, browser: false })
+
+const silent: Log = { info() {}, warn() {} }
 
 const nothing: Outcome = Object.freeze({ did: 'nothing', tell: 'nothing' })
 const gone: Outcome = Object.freeze({ did: 'gone', tell: 'nothing' })
@@ -27,10 +34,12 @@ const gone: Outcome = Object.freeze({ did: 'gone', tell: 'nothing' })
 export class SessionManager implements Operations {
   readonly #config: Config
   readonly #writer: Writer
+  readonly #announce: Announce
 
-  constructor(config: Config) {
+  constructor(config: Config, announce: Announce) {
     this.#config = config
     this.#writer = new Writer(config)
+    this.#announce = announce
   }
 
   /** Stands where there is no session: one that is empty, frozen, and refuses to change. */
@@ -111,14 +120,23 @@ export class SessionManager implements Operations {
       return (operation) => this.#create(operation, work, snapshot)
     }
     if (work.changes(snapshot)) return (operation) => this.#replace(operation, work, snapshot, log)
+    if (this.#touchIsDue(work)) return (operation) => this.#touch(operation, work, log)
+    return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: work.expiresAt }
+  }
+
+  /** Whether to move the expiry of a session that was loaded, or to have the store confirm that it is live. */
+  #touchIsDue(work: UnitOfWork): boolean {
+    const { mirror, touchAfter } = this.#config
     const record = work.record as SessionRecord
-    const { clock, lifetimes, mirror, touchAfter } = this.#config
-    const expiresAt = expiry(clock.now(), record.createdAt, record.maxAge, lifetimes)
     // A session with a short life of its own would end before a touch of the usual measure is due.
     const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
-    const due = work.owed || work.touchAsked || mirror || touchAfter === 0 || expiresAt - record.expiresAt >= worthwhile
-    if (due) return (operation) => this.#touch(operation, work, expiresAt, log)
-    return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: record.expiresAt }
+    return work.owed || work.touchAsked || mirror || touchAfter === 0 || this.#expiryOf(record) - record.expiresAt >= worthwhile
+  }
+
+  /** When a session ends that is used now. */
+  #expiryOf({ createdAt, maxAge }: SessionRecord): number {
+    const { clock, lifetimes } = this.#config
+    return expiry(clock.now(), createdAt, maxAge, lifetimes)
   }
 
   *#create(operation: Operation, work: UnitOfWork, snapshot: Snapshot): Steps<Outcome> {
@@ -136,10 +154,14 @@ export class SessionManager implements Operations {
     }
   }
 
-  *#touch(operation: Operation, work: UnitOfWork, expiresAt: number, log: Log): Steps<Outcome> {
+  *#touch(operation: Operation, work: UnitOfWork, log: Log): Steps<Outcome> {
     try {
+      const expiresAt = this.#expiryOf(work.record as SessionRecord)
       const liveUntil = yield* operation.forgiving(() => operation.touch(work.key, expiresAt))
-      if (liveUntil !== undefined) return tellId(work, 'touched', liveUntil)
+      if (liveUntil !== undefined) {
+        work.touched(liveUntil)
+        return tellId(work, 'touched')
+      }
       work.end()
       return gone
     } catch (err) {
@@ -166,11 +188,46 @@ export class SessionManager implements Operations {
 
   *#save(operation: Operation, work: UnitOfWork): Steps<void> {
     if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-    const snapshot = work.snapshot()
-    if (work.status === 'destroyed' && snapshot.text === '') return
+    const { reply } = work
+    const announces = reply !== undefined && work.canBringId
+    work.owed &&= announces
+    const outcome = yield* this.#saveChanges(operation, work, work.snapshot())
+    if (outcome.did === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
+    if (!announces || !work.canBringId) return
+    // Whoever takes over the reply finds it there; else the commit has the last word.
+    this.#announce(work, reply, outcome)
+    work.owed = outcome.tell === 'id' && outcome.confirmed
+  }
+
+  *#saveChanges(operation: Operation, work: UnitOfWork, snapshot: Snapshot): Steps<Outcome> {
+    if (work.status === 'destroyed' && snapshot.text === '') return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
     assertReachable(work)
-    if (work.status === 'loaded' && !work.changes(snapshot)) return
+    if (work.status === 'loaded' && !work.changes(snapshot)) {
+      if (this.#touchIsDue(work)) return yield* this.#touch(operation, work, work.reply?.log ?? silent)
+      return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: work.expiresAt }
+    }
     yield* this.#writer.write(operation, work, snapshot, unchanged)
+    return tellId(work, 'updated')
+  }
+
+  /** Has the commit touch the session. Where there is none to come, for the reply has been taken over or is gone, it is done without. */
+  touch(work: UnitOfWork): void {
+    const { reply } = work
+    const isAsked = work.touchAsked
+    work.touchAsked = true
+    if (reply === undefined) return
+    if (!work.canBringId) this.#touchNow(work, reply.log)
+    else if (!isAsked) reply.raw.once('close', () => { if (!work.committing) this.#touchNow(work, reply.log) })
+  }
+
+  #touchNow(work: UnitOfWork, log: Log): void {
+    this.#enqueue(work, (operation) => this.#touchLoaded(operation, work, log)).catch((err: unknown) => {
+      log.warn({ err, session: work.knownKey }, 'the session could not be touched')
+    })
+  }
+
+  *#touchLoaded(operation: Operation, work: UnitOfWork, log: Log): Steps<void> {
+    if (work.status === 'loaded') yield* this.#touch(operation, work, log)
   }
 
   regenerate(work: UnitOfWork, keep: readonly string[]): Promise<void> {
@@ -179,6 +236,8 @@ export class SessionManager implements Operations {
 
   *#regenerate(operation: Operation, work: UnitOfWork, keep: readonly string[]): Steps<void> {
     if (!Array.isArray(keep)) throw new SessionError('HOLDFAST_VALUE_INVALID')
+    // Before anything is removed: where no reply will bring the new id, this would be a logout.
+    if (work.reply !== undefined && !work.canBringId) throw new SessionError('HOLDFAST_ID_UNDELIVERABLE')
     const { codec } = this.#config
     const snapshot = work.snapshot()
     const { record } = work
@@ -229,7 +288,7 @@ export class SessionManager implements Operations {
 
   /** The operations of one request run one after the other, awaited or not. The first begins at once. */
   #enqueue<Result>(work: UnitOfWork, steps: (operation: Operation) => Steps<Result>): Promise<Result> {
-    if (work.status === 'none') return Promise.reject(new SessionError('HOLDFAST_SESSION_UNAVAILABLE'))
+    if (work.status === 'none') return Promise.reject(unavailableError())
     const before = work.pending
     const begin = (): MaybePromise<Result> => operate(this.#config, steps)
     let finish!: () => void
@@ -258,8 +317,8 @@ function assertReachable(work: UnitOfWork): void {
   if (!work.isReachable) throw new SessionError('HOLDFAST_ID_UNDELIVERABLE')
 }
 
-function tellId(work: UnitOfWork, did: Deed, expiresAt: number = work.expiresAt): Outcome {
-  return { did, tell: 'id', id: work.wireId, confirmed: true, expiresAt }
+function tellId(work: UnitOfWork, did: Deed): Outcome {
+  return { did, tell: 'id', id: work.wireId, confirmed: true, expiresAt: work.expiresAt }
 }
 
 function dropped(work: UnitOfWork, log: Log): Outcome {

@@ -4,10 +4,13 @@ import fastifyPlugin from 'fastify-plugin'
 
 import { takeOffSuccess } from './caches.ts'
 import { committed } from './diagnostics.ts'
-import { optionError, SessionError } from './errors.ts'
+import { SessionError, unavailableError } from './errors.ts'
+import { HeldReply } from './held-reply.ts'
 import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
-import { configure, type Config } from './options.ts'
+import { configure } from './options.ts'
+import { discard, statusOf, unwrapResponse } from './payload.ts'
+import { claimNames } from './registrations.ts'
 import { StoredSessions } from './sessions.ts'
 import { isHandshake, Transports, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
@@ -23,76 +26,127 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   if (fastify.hasRequestDecorator(sessionName)) throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
   claimNames(fastify, config)
 
-  const manager = new SessionManager(config)
   const transports = new Transports(config)
+  const announce = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome): void => {
+    if (work.announced) transports.retract(reply)
+    transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())
+  }
+  const announceEarly = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome): void => {
+    announce(work, reply, outcome)
+    work.announced = true
+    transports.whenSent(reply, () => { work.delivered = true })
+  }
+  const manager = new SessionManager(config, announceEarly)
   const none = manager.none()
+  const hasLogger = (fastify.log.level as string | undefined) !== undefined
+  const watchesEveryKey = process.env['NODE_ENV'] !== 'production'
   const workKey = Symbol(`fastify-holdfast ${sessionName}`)
   const workOf = (request: FastifyRequest): UnitOfWork | null => (request as Worked)[workKey] ?? null
+  const setWork = (request: FastifyRequest, work: UnitOfWork): void => { (request as Worked)[workKey] = work }
   const begin = (request: FastifyRequest, reply: FastifyReply, work: UnitOfWork): void => {
-    work.reply = reply;
-    (request as Worked)[workKey] = work
+    work.reply = reply
+    setWork(request, work)
+    // After the handshake Fastify runs no hook of this request any more.
+    if (hasLogger && isHandshake(request.headers)) request.raw.socket.once('close', () => { reportLost(request.log, work) })
   }
+  // Whoever replies to a request that was never resolved, or that failed to be, may ask for a session: there is none.
+  const settleForNone = (request: FastifyRequest): void => { if (workOf(request) === null) setWork(request, none) }
 
   fastify.decorateRequest(workKey as unknown as string, null)
-  fastify.decorateRequest(sessionName, { getter(this: FastifyRequest) { return (workOf(this) ?? none).session } })
+  fastify.decorateRequest(sessionName, {
+    getter(this: FastifyRequest) {
+      const work = workOf(this)
+      if (work === null) throw unresolvedError(sessionName)
+      return work.session
+    },
+    setter() { throw new SessionError('HOLDFAST_SESSION_READONLY') }
+  })
   fastify.decorate(`${sessionName}s`, new StoredSessions(config, manager, transports))
 
   fastify.addHook('onRequest', function resolveSession(request, reply, done) {
-    if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) return done()
+    if ((request.routeOptions.config as unknown as Record<string, unknown>)[sessionName] === false) {
+      setWork(request, none)
+      return done()
+    }
     const work = manager.resolve(transports.read(request.raw.headers, request.log))
     if (isPromise(work)) return work.then((resolved) => { begin(request, reply, resolved) })
     begin(request, reply, work)
     done()
   })
 
-  fastify.addHook('onSend', function commitSession(request, reply, payload, done) {
-    const work = workOf(request)
-    // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
-    if (work === null || work.committing) return done()
-    const tell = (outcome: Outcome): unknown => {
-      tellCommit(request.log, work, sessionName, outcome.did)
-      const unwrapped = unwrapResponse(reply, payload)
-      transports.write(reply, work.carried, outcome, work.attributes, work.accessed, clock.now())
-      return unwrapped
-    }
-    const fail = (error: unknown): unknown => {
-      tellCommit(request.log, work, sessionName, 'failed')
-      if (work.accessed) transports.vary(reply)
-      return failReply(reply, payload, error, config)
-    }
-    let outcome
-    try {
-      outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
-      if (isPromise(outcome)) return outcome.then(tell, fail)
-    } catch (error) {
-      return done(null, fail(error))
-    }
-    done(null, tell(outcome))
+  fastify.addHook('onError', function giveUpUnresolved(request, _reply, _error, done) {
+    settleForNone(request)
+    done()
   })
 
-  // It costs nothing where each request is logged anyway, and helps nobody where nothing is.
-  if ((fastify.log.level as string | undefined) !== undefined) {
+  fastify.addHook('onSend', function commitSession(request, reply, payload, done) {
+    settleForNone(request)
+    const work = workOf(request) as UnitOfWork
+    if (work === none) return done()
+    if (work.committing) {
+      // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
+      if (work.committed !== undefined) return done()
+      // A second reply, which an earlier hook held up until now. It ends here: `send` refuses it.
+      reply.send(payload)
+      return
+    }
+    const succeed = (outcome: Outcome, body: unknown): unknown => {
+      tellCommit(request.log, work, sessionName, outcome.did)
+      work.committed = 'done'
+      if (hasLogger) work.watch(reportLate, watchesEveryKey)
+      const unwrapped = unwrapResponse(reply, body)
+      announce(work, reply, outcome)
+      return unwrapped
+    }
+    const fail = (error: unknown, body: unknown): unknown => {
+      tellCommit(request.log, work, sessionName, 'failed')
+      work.committed = 'failed'
+      transports.retract(reply)
+      if (work.accessed) transports.vary(reply)
+      if (statusOf(reply, body) < 400) {
+        takeOffSuccess(reply)
+        discard(body)
+        throw error
+      }
+      // The reply is an error already, and stays as it is.
+      reply.log.error({ err: error }, 'the session could not be committed')
+      return body
+    }
+    let outcome: Outcome | Promise<Outcome>
+    try {
+      outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
+    } catch (error) {
+      return done(null, fail(error, payload))
+    }
+    if (!isPromise(outcome)) return done(null, succeed(outcome, payload))
+    const held = new HeldReply(reply, payload)
+    const goOn = (settle: () => unknown): void => {
+      held.release()
+      try {
+        const body = settle()
+        held.assertPayload()
+        // Fastify goes on in this very step: nobody can reply between the release and this.
+        done(null, body)
+      } catch (error) {
+        done(error as Error)
+      }
+    }
+    outcome.then((end) => { goOn(() => succeed(end, held.payload)) }, (error: unknown) => { goOn(() => fail(error, held.payload)) })
+  })
+
+  // Without a logger nobody would hear of it; with one, Fastify listens for the end of each response anyway.
+  if (hasLogger) {
     fastify.addHook('onResponse', function reportUncommitted(request, _reply, done) {
       const work = workOf(request)
-      if (work !== null && !work.committing) reportLost(request.log, work)
+      if (work !== null && work !== none) {
+        if (!work.committing) reportLost(request.log, work)
+        else if (work.accessed && (watchesEveryKey || work.hasOtherValues())) work.changedLate()
+      }
       done()
     })
   }
 
   if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })
-}
-
-const claimed = Symbol('fastify-holdfast names')
-
-/** Two registrations that one request meets must not read and set the same header or cookie. */
-function claimNames(fastify: FastifyInstance & { [claimed]?: readonly string[] }, { sessionCookie, sessionHeader }: Config): void {
-  const names = fastify[claimed] ?? []
-  const cookie = `cookie ${sessionCookie}`
-  const header = `header ${String(sessionHeader).toLowerCase()}`
-  if (sessionCookie !== false && names.includes(cookie)) throw optionError('sessionCookie', 'another name than the other registration has')
-  if (sessionHeader !== false && names.includes(header)) throw optionError('sessionHeader', 'another name than the other registration has')
-  // On this scope alone: those below inherit it, those beside it do not.
-  Object.defineProperty(fastify, claimed, { value: [...names, cookie, header], configurable: true })
 }
 
 /**
@@ -105,21 +159,8 @@ function mayBegin({ headers, is404, method }: FastifyRequest, status: number): b
   return !isHandshake(headers)
 }
 
-/** As Fastify tells one: it need not be Node's own. */
-function isResponse(payload: unknown): payload is Response {
-  return Object.prototype.toString.call(payload) === '[object Response]'
-}
-
-function statusOf(reply: FastifyReply, payload: unknown): number {
-  return isResponse(payload) ? payload.status : reply.statusCode
-}
-
-/** A web Response brings its own headers, which Fastify lays over those of the reply: they go there first, so that ours are not lost. */
-function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
-  if (!isResponse(payload) || payload.bodyUsed) return payload
-  reply.code(payload.status)
-  for (const [name, value] of payload.headers) reply.header(name, value)
-  return new Response(payload.body, { status: payload.status })
+function unresolvedError(sessionName: string): SessionError {
+  return unavailableError(`request.${sessionName} was asked for before the plugin had resolved it. Register the plugin before the hooks and the plugins that use the session`)
 }
 
 /** Each commit is an event, and one line at level debug, with what is safe to log. */
@@ -135,30 +176,16 @@ function tellCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) 
 function reportLost(log: FastifyBaseLogger, work: UnitOfWork): void {
   if (work.isUnstored()) {
     log.warn({ session: work.knownKey }, 'What the request changed in its session was not stored: the reply went out past Fastify. Call session.save() before it does.')
-  } else if (work.record !== undefined && work.isNew && !work.adopted) {
-    log.warn({ session: work.knownKey }, 'The request began a session whose id the client did not get: the reply went out past Fastify.')
+  } else if (!work.delivered && (work.status === 'regenerated' || (work.record !== undefined && work.isNew && !work.adopted))) {
+    log.warn({ session: work.knownKey }, 'The request began a session whose id the client did not get: the reply went out past Fastify. ' +
+      'Call session.save() before it does, and hand on reply.getHeaders().')
   }
 }
 
-/**
- * What the reply becomes when the commit failed: the error, with nothing left on it of the success that was meant. A reply
- * that is an error already stays as it is.
- */
-function failReply(reply: FastifyReply, payload: unknown, error: unknown, config: Config): unknown {
-  if (statusOf(reply, payload) >= 400) {
-    reply.log.error({ err: error }, 'the session could not be committed')
-    return payload
-  }
-  takeOffSuccess(reply, config.sessionHeader)
-  discard(payload)
-  throw error
-}
-
-function discard(payload: unknown): void {
-  const stream = isResponse(payload) ? payload.body : payload as Partial<{ destroy(): void, cancel(): Promise<void> }> | null | undefined
-  if (stream === null || stream === undefined || typeof stream !== 'object') return
-  if ('destroy' in stream && typeof stream.destroy === 'function') stream.destroy()
-  else if (typeof stream.cancel === 'function') stream.cancel().catch(() => {})
+/** What was changed when the commit was over is lost. */
+function reportLate({ reply, knownKey }: UnitOfWork): void {
+  reply?.log.warn({ session: knownKey }, 'What was changed in the session after its reply was not stored. Change it before the reply is sent, ' +
+    'or store it with session.update() or session.save().')
 }
 
 /** @fastify/cookie loads its parser and serialiser when it is registered. This registers it nowhere, so that the app may do as it likes. */

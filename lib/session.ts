@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-import { SessionError } from './errors.ts'
+import { SessionError, unavailableError } from './errors.ts'
 import type { Data } from './merge.ts'
 import type { CookieAttributes, SessionData, SessionMembers, Transport } from '../types/session.ts'
 
@@ -8,6 +8,8 @@ import type { CookieAttributes, SessionData, SessionMembers, Transport } from '.
 export interface SessionHost extends Omit<SessionMembers, 'get' | 'set' | 'data' | 'maxAge'> {
   get maxAge(): number
   set maxAge(seconds: number | undefined)
+  /** The session was changed, or may have been, after `watch`. */
+  changedLate(): void
 }
 
 /**
@@ -18,6 +20,7 @@ export class Session implements SessionMembers {
   readonly #host: SessionHost
   /** Stored keys that have a member's name. They must not hide the member, and are reached through `get`. */
   #hidden: Data | undefined
+  #watched: { readonly everyKey: boolean, readonly values: Data } | undefined
 
   constructor(host: SessionHost, data: Data) {
     this.#host = host
@@ -39,9 +42,10 @@ export class Session implements SessionMembers {
 
   set(key: string, value: unknown): void {
     if (isReserved(key)) throw new SessionError('HOLDFAST_KEY_RESERVED')
-    if (!Object.isExtensible(this)) throw new SessionError('HOLDFAST_SESSION_UNAVAILABLE')
+    if (!Object.isExtensible(this)) throw unavailableError()
     if (value === undefined) delete (this as Data)[key]
     else (this as Data)[key] = value
+    this.#host.changedLate()
   }
 
   data(): SessionData { return { ...Session.read(this) } }
@@ -49,9 +53,21 @@ export class Session implements SessionMembers {
   touch(): void { this.#host.touch() }
 
   update<Result>(change: (draft: SessionData) => Result): Promise<Result> { return this.#host.update(change) }
-  save(): Promise<void> { return this.#host.save() }
-  regenerate(keep?: readonly string[]): Promise<void> { return this.#host.regenerate(keep) }
-  destroy(): Promise<void> { return this.#host.destroy() }
+
+  save(...callback: unknown[]): Promise<void> {
+    refuseCallback(callback)
+    return this.#host.save()
+  }
+
+  regenerate(keep?: readonly string[], ...callback: unknown[]): Promise<void> {
+    refuseCallback([keep, ...callback])
+    return this.#host.regenerate(keep)
+  }
+
+  destroy(...callback: unknown[]): Promise<void> {
+    refuseCallback(callback)
+    return this.#host.destroy()
+  }
 
   /** The data of a session: what is set and is not undefined. */
   static read(session: Session): Data {
@@ -71,6 +87,8 @@ export class Session implements SessionMembers {
   static write(session: Session, data: Data, keep: (held: unknown, value: unknown) => boolean): void {
     const own = session as unknown as Data
     const held = { ...own }
+    const watched = session.#watched
+    if (watched !== undefined) Object.setPrototypeOf(session, Session.prototype)
     // All anew, in the order of the data: in another order the same data would look changed.
     for (const key of Object.keys(held)) delete own[key]
     session.#hidden = undefined
@@ -79,6 +97,44 @@ export class Session implements SessionMembers {
       if (Object.hasOwn(held, key) && keep(held[key], data[key])) values[key] = held[key]
     }
     Session.#fill(session, values)
+    if (watched !== undefined) Session.watch(session, watched.everyKey)
+  }
+
+  /**
+   * From now on the session tells its host of changes. A new key is seen by a setter that stands behind all others.
+   * With `everyKey`, so are those that are there, and objects when they are looked at, for they can be changed in place.
+   */
+  static watch(session: Session, everyKey: boolean): void {
+    session.#watched = { everyKey, values: { ...session as unknown as Data } }
+    Object.setPrototypeOf(session, watchedMembers)
+    if (!everyKey) return
+    for (const [key, value] of Object.entries(session)) {
+      Object.defineProperty(session, key, {
+        get() {
+          if (typeof value === 'object') session.#host.changedLate()
+          return value
+        },
+        set(changed: unknown) {
+          Object.defineProperty(session, key, { value: changed, writable: true, enumerable: true, configurable: true })
+          session.#host.changedLate()
+        },
+        enumerable: true,
+        configurable: true
+      })
+    }
+  }
+
+  /** Whether a watched session has other keys than when the watch began, or another value under one, by identity. */
+  static differs(session: Session): boolean {
+    const before = session.#watched?.values ?? {}
+    const own = session as unknown as Data
+    const keys = Object.keys(own)
+    return keys.length !== Object.keys(before).length || keys.some((key) => own[key] !== before[key])
+  }
+
+  /** A watched session has got a key. */
+  static keyAdded(session: object): void {
+    if (#host in session) session.#host.changedLate()
   }
 
   static #fill(session: Session, data: Data): void {
@@ -92,11 +148,34 @@ export class Session implements SessionMembers {
 // What is inspected ends up in logs: not a key nor a value of it.
 Object.defineProperty(Session.prototype, inspect.custom, { value: () => 'Session {}' })
 
-// Kept free for later: readable as undefined, refused on assignment.
+/** What a caller of another library may hand over. It would never be called, and whoever waits for it would wait for ever. */
+function refuseCallback(given: readonly unknown[]): void {
+  if (given.some((argument) => typeof argument === 'function')) throw new SessionError('HOLDFAST_CALLBACK_UNSUPPORTED')
+}
+
+function refuseAssignment(): never {
+  throw new SessionError('HOLDFAST_KEY_RESERVED')
+}
+
+// A member is an accessor, with methods too: so that assigning to it throws in sloppy code as well.
+for (const [name, member] of Object.entries(Object.getOwnPropertyDescriptors(Session.prototype))) {
+  const { get, set, value } = member as Record<string, unknown>
+  Reflect.defineProperty(Session.prototype, name, { get: get ?? (() => value), set: set ?? refuseAssignment } as PropertyDescriptor)
+}
+// Kept free for later: readable as undefined.
 for (const name of ['signal', 'subject', 'cookie', 'reload', '__proto__']) {
-  Object.defineProperty(Session.prototype, name, { get: () => undefined })
+  Object.defineProperty(Session.prototype, name, { get: () => undefined, set: refuseAssignment })
 }
 Object.freeze(Session.prototype)
+
+/** Stands between a watched session and its members: whatever is set and is no member comes by here. */
+const watchedMembers = new Proxy<object>(Object.freeze(Object.create(Session.prototype)), {
+  set(members, key, value, session: object) {
+    const done = Reflect.set(members, key, value, session)
+    Session.keyAdded(session)
+    return done
+  }
+})
 
 const reserved: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Session.prototype))
 

@@ -2,7 +2,7 @@ import { fastifyCookie } from '@fastify/cookie'
 import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
-import { keepPrivate, vary } from './caches.ts'
+import { beforeHead, keepPrivate, vary } from './caches.ts'
 import { rejected } from './diagnostics.ts'
 import { optionError } from './errors.ts'
 import { isWellFormed, type Signer } from './identifier.ts'
@@ -37,14 +37,6 @@ export interface Carried {
    * Over http, but for localhost, no browser sends either: an app for browsers there turns the header off.
    */
   readonly browser: boolean
-}
-
-/** What is to bring an id to the client. */
-export type Reply = Pick<FastifyReply, 'sent' | 'raw' | 'request'>
-
-/** Whether a reply that has not been made may still bring an id: not if it was taken over or is on its way, nor in answer to a WebSocket handshake. */
-export function mayCarry(reply: Reply): boolean {
-  return !reply.sent && !reply.raw.headersSent && !isHandshake(reply.request.headers)
 }
 
 /** Whether a request asks for a WebSocket (RFC 6455, 4.1): it is answered past Fastify, unless it is refused. */
@@ -168,13 +160,48 @@ export class Transports {
     } else if (outcome.tell === 'clear' && sessionCookie !== false) {
       sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)
     }
-    if (sent) keepPrivate(reply)
-    if (sent || accessed) this.vary(reply)
+    if (sent || accessed) this.#guardCaching(reply, sent)
+  }
+
+  /** Takes off what `write` has put on the reply, but for what it says to caches. */
+  retract(reply: FastifyReply): void {
+    const { sessionHeader, sessionCookie } = this.#config
+    if (sessionHeader !== false) reply.removeHeader(sessionHeader)
+    if (sessionCookie !== false && reply.hasHeader('set-cookie')) {
+      const others = this.#otherCookies(reply, sessionCookie)
+      reply.removeHeader('set-cookie')
+      if (others.length > 0) reply.header('set-cookie', others)
+    }
+  }
+
+  /** Calls back if what `write` has put on the reply is on it when its head is written. */
+  whenSent(reply: FastifyReply, callback: () => void): void {
+    const { sessionHeader, sessionCookie } = this.#config
+    beforeHead(reply, (fields) => {
+      const inHeader = sessionHeader !== false && fields.getHeader(sessionHeader.toLowerCase()) !== undefined
+      const cookies = [fields.getHeader('set-cookie') ?? []].flat() as string[]
+      if (inHeader || cookies.some((cookie) => cookie.startsWith(`${sessionCookie}=`))) callback()
+    })
   }
 
   /** Tells caches that the reply depends on the session. */
   vary(reply: FastifyReply): void {
     vary(reply, this.#requestHeaders)
+  }
+
+  /** Says now what caches must know, for the hooks of others to see, and says it again at the end. */
+  #guardCaching(reply: FastifyReply, bearsId: boolean): void {
+    const names = this.#requestHeaders
+    if (bearsId) keepPrivate(reply)
+    vary(reply, names)
+    beforeHead(reply, (fields) => {
+      if (bearsId) keepPrivate(fields)
+      vary(fields, names)
+    })
+  }
+
+  #otherCookies(reply: FastifyReply, name: string): string[] {
+    return ([reply.getHeader('set-cookie')].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
   }
 
   /** An id in a readable header would hand an HttpOnly session to every script on the page: only who speaks the header gets it there. */
@@ -198,12 +225,12 @@ export class Transports {
     }
     const lifetime = value === '' ? '; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT' : persistent === true ? `; Max-Age=${maxAge}` : ''
     const cookie = `${name}=${value}${lifetime}${this.#textOf(name, attributes, isSecure)}`
-    const present = reply.getHeader('set-cookie')
-    if (present === undefined) {
+    if (!reply.hasHeader('set-cookie')) {
       reply.header('set-cookie', cookie)
     } else {
+      const others = this.#otherCookies(reply, name)
       reply.removeHeader('set-cookie')
-      reply.header('set-cookie', [...([present].flat() as string[]).filter((other) => !other.startsWith(`${name}=`)), cookie])
+      reply.header('set-cookie', [...others, cookie])
     }
     return true
   }

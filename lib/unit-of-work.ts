@@ -1,13 +1,14 @@
+import type { FastifyReply } from 'fastify'
 import { inspect } from 'node:util'
 
 import { fault, gone } from './diagnostics.ts'
-import { SessionError } from './errors.ts'
+import { SessionError, unavailableError } from './errors.ts'
 import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
 import { Session, type SessionHost } from './session.ts'
-import { mayCarry, type Carried, type Reply } from './transport.ts'
+import { isHandshake, type Carried } from './transport.ts'
 import type { Status } from '../types/events.ts'
 import type { CookieAttributes, SessionData, Transport } from '../types/session.ts'
 import type { SessionRecord } from '../types/store.ts'
@@ -24,6 +25,7 @@ export interface Operations {
   save(work: UnitOfWork): Promise<void>
   regenerate(work: UnitOfWork, keep: readonly string[]): Promise<void>
   destroy(work: UnitOfWork): Promise<void>
+  touch(work: UnitOfWork): void
 }
 
 /** One request's dealings with its session: what was read, what changed, what the client is owed. Touches no store. */
@@ -47,8 +49,14 @@ export class UnitOfWork implements SessionHost {
   pending: Promise<void> | undefined
   /** The request is being committed, or was. */
   committing = false
+  /** How the commit ended. */
+  committed: 'done' | 'failed' | undefined
   /** What is to bring the id to the client. Undefined: there is no client. */
-  reply: Reply | undefined
+  reply: FastifyReply | undefined
+  /** `save()` has put on the reply what the client is to be told. The commit may know better. */
+  announced = false
+  /** It was still on the reply when that was sent. */
+  delivered = false
   /** The status with which the commit began. */
   endedAs: Status | undefined
   /** The public id of a session that this request had removed. */
@@ -69,6 +77,10 @@ export class UnitOfWork implements SessionHost {
   /** The record's data, as it reads back from the session. */
   #baseText = ''
   #attributes: Readonly<CookieAttributes> | undefined
+  /** Is told once if something changes that will not be stored any more. */
+  #reportLate: ((work: UnitOfWork) => void) | undefined
+  #watchEveryKey = false
+  #lateCheck = false
 
   constructor(config: Config, operations: Operations, carried: Carried, status: Status, publicId?: string) {
     this.#config = config
@@ -97,6 +109,12 @@ export class UnitOfWork implements SessionHost {
     this.owed = true
   }
 
+  /** The store has confirmed that the record is live, until then. */
+  touched(expiresAt: number): void {
+    this.record = { ...this.record as SessionRecord, expiresAt }
+    this.touchAsked = false
+  }
+
   /** Keeps what comes next waiting until this is over. */
   occupy(busy: Promise<unknown>): void {
     const pending = busy.then(() => {}, () => {}).then(() => {
@@ -112,8 +130,15 @@ export class UnitOfWork implements SessionHost {
 
   /** Whether what is stored under this session's id serves anybody: the client has the id, or will. */
   get isReachable(): boolean {
-    if (this.record !== undefined || this.adopted || this.reply === undefined) return true
-    return this.endedAs === undefined && mayCarry(this.reply)
+    return this.record !== undefined || this.adopted || this.reply === undefined || this.canBringId
+  }
+
+  /** Whether the reply can still bring the client an id: it has not been decided, taken over or begun, and answers no WebSocket handshake. */
+  get canBringId(): boolean {
+    const { reply } = this
+    if (reply === undefined || this.endedAs !== undefined || reply.raw.headersSent) return false
+    // A reply that waits for its commit counts as sent.
+    return (this.committing || !reply.sent) && !isHandshake(reply.request.headers)
   }
 
   /** The store says that there is no such session: it ended while the request ran. */
@@ -207,6 +232,7 @@ export class UnitOfWork implements SessionHost {
     this.#assertThere()
     if (seconds !== undefined && !isLifetime(seconds)) throw new SessionError('HOLDFAST_VALUE_INVALID')
     this.#maxAge = seconds
+    this.changedLate()
   }
 
   get attributes(): Readonly<CookieAttributes> {
@@ -220,11 +246,12 @@ export class UnitOfWork implements SessionHost {
     } catch (cause) {
       throw new SessionError('HOLDFAST_VALUE_INVALID', { cause })
     }
+    if (this.committed !== undefined) this.#reportLateOnce()
   }
 
   touch(): void {
     this.#assertThere()
-    this.touchAsked = true
+    this.#operations.touch(this)
   }
 
   update<Result>(change: (draft: SessionData) => Result): Promise<Result> {
@@ -244,7 +271,48 @@ export class UnitOfWork implements SessionHost {
   }
 
   #assertThere(): void {
-    if (this.status === 'none') throw new SessionError('HOLDFAST_SESSION_UNAVAILABLE')
+    if (this.status === 'none') throw unavailableError()
+  }
+
+  // What changes after the commit.
+
+  /**
+   * From now on, tells `report` of a change that is not stored. Whoever holds the session may change it at any time, so the session itself says
+   * when. In production only a new key is noticed at any time, and others by the end of the response: the rest would cost every request.
+   */
+  watch(report: (work: UnitOfWork) => void, everyKey: boolean): void {
+    this.#reportLate = report
+    this.#watchEveryKey = everyKey
+    if (this.#session !== undefined) Session.watch(this.#session, everyKey)
+  }
+
+  /** Something may have been changed. What is not stored by the end of the response, or soon after it if that is over, is lost. */
+  changedLate(): void {
+    if (this.#reportLate === undefined || this.#lateCheck || this.committed !== 'done') return
+    this.#lateCheck = true
+    const { raw } = this.reply as FastifyReply
+    if (raw.writableFinished || raw.destroyed) setImmediate(() => { this.#checkLate() })
+    else raw.once('close', () => { this.#checkLate() })
+  }
+
+  #checkLate(): void {
+    if (this.pending !== undefined) {
+      void this.pending.then(() => { this.#checkLate() })
+    } else {
+      if (this.isUnstored()) this.#reportLateOnce()
+      // Only now: to look at an object is to be told that it may change.
+      this.#lateCheck = false
+    }
+  }
+
+  #reportLateOnce(): void {
+    this.#reportLate?.(this)
+    this.#reportLate = undefined
+  }
+
+  /** Whether a key has another value than at the commit, by identity. */
+  hasOtherValues(): boolean {
+    return this.#session !== undefined && Session.differs(this.#session)
   }
 
   // The data.
@@ -255,7 +323,14 @@ export class UnitOfWork implements SessionHost {
   }
 
   get session(): Session {
-    return this.#session ??= this.#buildSession()
+    return this.#session ?? this.#showSession()
+  }
+
+  #showSession(): Session {
+    const session = this.#buildSession()
+    this.#session = session
+    if (this.#reportLate !== undefined) Session.watch(session, this.#watchEveryKey)
+    return session
   }
 
   #buildSession(): Session {

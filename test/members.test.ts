@@ -157,6 +157,6 @@ t.test('the members can\'t be replaced, and a name reserved for later reads as u
   t.ok(Object.isFrozen(Object.getPrototypeOf(session)))
   for (const name of ['signal', 'subject', 'cookie', 'reload']) {
     t.equal((session as unknown as Record<string, unknown>)[name], undefined, name)
-    t.throws(() => { (session as unknown as Record<string, unknown>)[name] = 1 }, TypeError, name)
+    t.throws(() => { (session as unknown as Record<string, unknown>)[name] = 1 }, { code: 'HOLDFAST_KEY_RESERVED' }, name)
   }
 })

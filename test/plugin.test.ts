@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import sessionPlugin, { MemoryStore, type Session, type SessionOptions } from '../lib/index.ts'
 import { carriedBy } from './helpers/browser.ts'
 import { begin, serve, setCookies, stored } from './helpers/serve.ts'
+import { WatchedStore } from './helpers/stores.ts'
 
 function bare(t: Test): FastifyInstance {
   const app = Fastify()
@@ -140,19 +141,82 @@ t.test('a route that opted out has a session that is empty and frozen, asks no s
   t.same(await stored(app, id), { a: 'old' })
 })
 
-t.test('before our onRequest hook the session is empty and frozen, afterwards it is there', async (t) => {
+t.test('a hook before ours cannot take an unresolved session for an empty one', async (t) => {
+  const { store } = await serve(t)
   const app = bare(t)
-  const seen: unknown[] = []
-  app.addHook('onRequest', async (request) => {
-    const { session } = request as { session?: Session }
-    seen.push(session === undefined ? undefined : [Object.isFrozen(session), { ...session }])
+  let asks = false
+  app.addHook('onRequest', async (request, reply) => {
+    if (asks && (request as { session?: Session }).session?.user === undefined) return reply.code(401).send('log in first')
   })
-  await app.register(sessionPlugin)
-  app.addHook('onRequest', async ({ session }) => { seen.push([Object.isFrozen(session), { ...session }]) })
-  app.get('/', async ({ session }) => { session.a = 'x' })
-  const { cookie } = carriedBy(await app.inject('/'))
-  await app.inject({ url: '/', cookies: { session_id: cookie as string } })
-  t.same(seen, [[true, {}], [false, {}], [true, {}], [false, { a: 'x' }]])
+  await app.register(sessionPlugin, { store })
+  app.get('/', async ({ session }) => ({ ...session }))
+  t.equal((await app.inject('/')).statusCode, 200)
+  asks = true
+  const reply = await app.inject('/')
+  t.same([reply.statusCode, reply.json().code], [500, 'HOLDFAST_SESSION_UNAVAILABLE'])
+  t.match(reply.json().message, /Register the plugin before/)
+  t.same(carriedBy(reply), { header: undefined, cookie: undefined })
+})
+
+t.test('whoever replies to a request that was not resolved may ask for its session, and finds none', async (t) => {
+  for (const answer of ['an error', 'a reply', 'a failing store'] as const) {
+    const app = bare(t)
+    const seen: unknown[] = []
+    const look = (request: object): void => {
+      const { session } = request as { session: Session }
+      seen.push([Object.isFrozen(session), { ...session }])
+    }
+    app.addHook('onRequest', async (_request, reply) => {
+      if (answer === 'an error') throw Object.assign(new Error('too many requests'), { statusCode: 429 })
+      if (answer === 'a reply') return reply.code(429).send()
+    })
+    const store = new WatchedStore(new MemoryStore())
+    await app.register(sessionPlugin, { store })
+    store.intercept = () => { throw new Error('down') }
+    app.setErrorHandler(async (error: { statusCode: number }, request, reply) => {
+      look(request)
+      return reply.code(error.statusCode).send()
+    })
+    app.addHook('onSend', async (request) => { look(request) })
+    app.addHook('onResponse', async (request) => { look(request) })
+    app.get('/', async () => 'ok')
+    const reply = await app.inject({ url: '/', cookies: { session_id: 'unknown-to-the-store-0001' } })
+    t.equal(reply.statusCode, answer === 'a failing store' ? 503 : 429, answer)
+    t.same(seen, Array.from({ length: answer === 'a reply' ? 2 : 3 }, () => [true, {}]), answer)
+  }
+})
+
+t.test('a request cannot be given another session', async (t) => {
+  const { app, store } = await serve(t)
+  app.get('/null', async (request) => { (request as unknown as { session: null }).session = null })
+  const id = await begin(app)
+  store.taken()
+  const reply = await app.inject({ url: '/null', cookies: { session_id: id } })
+  t.same([reply.statusCode, reply.json().code], [500, 'HOLDFAST_SESSION_READONLY'])
+  t.match(reply.json().message, /destroy\(\)/)
+  t.same(await stored(app, id), { a: 'old' })
+})
+
+t.test('a callback is refused, for it would never be called', async (t) => {
+  const { app, store } = await serve(t)
+  const calls: Record<string, (session: any, callback: () => void) => unknown> = {
+    save: (session, callback) => session.save(callback),
+    destroy: (session, callback) => session.destroy(callback),
+    regenerate: (session, callback) => session.regenerate(callback),
+    'regenerate, keeping': (session, callback) => session.regenerate(['a'], callback)
+  }
+  app.get('/:name', (request, reply) => {
+    const { name } = request.params as { name: string }
+    calls[name]?.(request.session, () => { reply.send('called back') })
+  })
+  const id = await begin(app)
+  for (const name of Object.keys(calls)) {
+    store.taken()
+    const reply = await app.inject({ url: `/${encodeURIComponent(name)}`, cookies: { session_id: id } })
+    t.same([reply.statusCode, reply.json().code], [500, 'HOLDFAST_CALLBACK_UNSUPPORTED'], name)
+    t.match(reply.json().message, /await/, name)
+    t.same(store.taken(), ['get'], name)
+  }
 })
 
 t.test('another plugin that answers in an earlier onRequest hook is let alone', async (t) => {
