@@ -1,0 +1,276 @@
+import { EventEmitter } from 'node:events'
+import { createReadStream, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { PassThrough, Readable, Stream } from 'node:stream'
+
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+
+import sessionPlugin, { MemoryStore, type SessionStore } from '../lib/index.ts'
+import { carriedBy } from './helpers/browser.ts'
+import { setCookies, stored, unhandled } from './helpers/serve.ts'
+import { nextTurn, slow } from './helpers/stores.ts'
+import { Gate, type Held } from './races/gate.ts'
+
+const file = join(t.testdir(), 'file.txt')
+writeFileSync(file, 'body'.repeat(50_000))
+
+/** A payload under way: what a handler sends, and how a test makes it come to its end or fail. */
+interface Source {
+  readonly payload: unknown
+  readonly finish: () => void
+  readonly fail: (error: Error) => void
+  /** Whether nobody holds on to it any more. */
+  readonly isOver?: () => boolean
+}
+
+function readable(): Source {
+  const stream = new Readable({ read() {} })
+  return {
+    payload: stream,
+    finish: () => {
+      stream.push('body')
+      stream.push(null)
+    },
+    fail: (error) => { stream.destroy(error) },
+    isOver: () => stream.destroyed
+  }
+}
+
+/** A stream of before Node.js 0.10: it emits what it has, whether anybody listens or not. */
+class OldStream extends Stream {
+  destroyed = false
+  destroy(): void { this.destroyed = true }
+}
+
+function oldStyle(): Source {
+  const stream = new OldStream()
+  return {
+    payload: stream,
+    finish: () => {
+      stream.emit('data', 'bo')
+      stream.emit('data', Buffer.from('dy'))
+      stream.emit('end')
+    },
+    fail: (error) => { stream.emit('error', error) },
+    isOver: () => stream.destroyed
+  }
+}
+
+/** A stream that the app listens to as well, so that it flows at once. */
+function flowing(): Source {
+  const source = readable();
+  (source.payload as Readable).on('data', () => {})
+  return source
+}
+
+/** A stream that goes to a file as well. */
+function piped(): Source {
+  const source = readable();
+  (source.payload as Readable).pipe(new PassThrough()).resume()
+  return source
+}
+
+/** A stream that answers `destroy()` with an error, as the bodies of undici do. */
+function touchy(): Source {
+  const stream = new Readable({ read() {}, destroy(error, callback) { callback(error ?? new Error('aborted')) } })
+  return {
+    payload: stream,
+    finish: () => {
+      stream.push('body')
+      stream.push(null)
+    },
+    fail: (error) => { stream.destroy(error) },
+    isOver: () => stream.destroyed
+  }
+}
+
+function web(): Source {
+  let controller!: ReadableStreamDefaultController
+  let cancelled = false
+  const payload = new ReadableStream({ start: (own) => { controller = own }, cancel: () => { cancelled = true } })
+  return {
+    payload,
+    finish: () => {
+      controller.enqueue(new TextEncoder().encode('body'))
+      controller.close()
+    },
+    fail: (error) => { controller.error(error) },
+    isOver: () => cancelled
+  }
+}
+
+function response(): Source {
+  const source = web()
+  return { ...source, payload: new Response(source.payload as ReadableStream, { headers: { 'x-response': '1' } }) }
+}
+
+/** The Response of node-fetch: its body is a stream of Node. */
+function foreignResponse(): Source {
+  const source = readable()
+  const payload = { [Symbol.toStringTag]: 'Response', status: 200, bodyUsed: false, headers: new Headers({ 'x-response': '1' }), body: source.payload }
+  return { ...source, payload }
+}
+
+const sources: Readonly<Record<string, () => Source>> = {
+  'a Readable': readable, 'an old-style stream': oldStyle, 'a stream that flows already': flowing, 'a stream that goes elsewhere too': piped,
+  'a stream that cannot be destroyed in peace': touchy, 'a web stream': web, 'a Response': response, 'a Response with a stream of Node': foreignResponse
+}
+
+type Phase = 'during' | 'after'
+
+/** What a client gets: the status and the body, or that the connection broke. */
+async function fetched(url: string): Promise<string> {
+  try {
+    const reply = await fetch(url)
+    return `${reply.status} ${await reply.text()}`
+  } catch {
+    return 'broken'
+  }
+}
+
+/** Has an app send what a source gives, or fails to give, in a phase of the commit; on plain Fastify there is only one. */
+async function sendOver(t: Test, make: () => Source, phase: Phase, fails: boolean, gate: Gate | undefined, commitFails = false): Promise<{ got: string, source: Source }> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  if (gate !== undefined) await app.register(sessionPlugin, { store: gate })
+  const source = make()
+  const end = (): void => {
+    if (fails) source.fail(Object.assign(new Error('the source failed'), { statusCode: 418 }))
+    else source.finish()
+  }
+  let tellSent!: () => void
+  const sent = new Promise<void>((resolve) => { tellSent = resolve })
+  app.get('/', (request, reply) => {
+    if (gate !== undefined) request.session.user = 'ada'
+    reply.type('text/plain')
+    reply.send(source.payload)
+    tellSent()
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  const held = gate?.hold('create') as Held
+  const got = fetched(url)
+  await (gate === undefined ? sent : held.reached)
+  if (phase !== 'after') {
+    end()
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+  }
+  if (commitFails && gate !== undefined) gate.intercept = async () => { throw new Error('the store is down') }
+  held?.release()
+  if (phase === 'after') {
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+    end()
+  }
+  return { got: await got, source }
+}
+
+for (const [name, make] of Object.entries(sources)) {
+  for (const fails of [false, true]) {
+    t.test(`${name} that ${fails ? 'fails' : 'ends'} while its commit is under way, or after it, comes to what it does in Fastify alone`, async (t) => {
+      const rejections = unhandled(t)
+      const alone = (await sendOver(t, make, 'during', fails, undefined)).got
+      t.equal(alone, fails ? '418 {"statusCode":418,"error":"I\'m a Teapot","message":"the source failed"}' : '200 body')
+      for (const phase of ['during', 'after'] as const) {
+        t.equal((await sendOver(t, make, phase, fails, new Gate(new MemoryStore()))).got, alone, phase)
+      }
+      t.same(rejections, [])
+    })
+  }
+
+  t.test(`${name} whose commit fails: the reply is the error, and nobody holds on to the stream`, async (t) => {
+    const rejections = unhandled(t)
+    for (const fails of [undefined, 'during'] as const) {
+      const gate = new Gate(new MemoryStore())
+      const app = Fastify()
+      t.teardown(() => app.close())
+      await app.register(sessionPlugin, { store: gate })
+      const source = make()
+      app.get('/', (request, reply) => {
+        request.session.user = 'ada'
+        reply.send(source.payload)
+      })
+      const pass = gate.intercept
+      const held = gate.hold('create')
+      gate.intercept = async (call, next) => {
+        await pass(call, next as () => never)
+        throw new Error('the store is down')
+      }
+      const pending = app.inject('/').then((reply) => reply)
+      await held.reached
+      if (fails === 'during') source.fail(new Error('the source failed'))
+      held.release()
+      const reply = await pending
+      for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+      t.same([reply.statusCode, reply.json().code, setCookies(reply)], [503, 'HOLDFAST_STORE_FAILED', []])
+      if (fails === undefined && source.isOver !== undefined) t.equal(source.isOver(), true)
+    }
+    t.same(rejections, [])
+  })
+
+  t.test(`${name} whose commit fails at once, over MemoryStore`, async (t) => {
+    const rejections = unhandled(t)
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin)
+    app.get('/', (request, reply) => {
+      request.session.a = 'x'.repeat(70_000)
+      reply.send(make().payload)
+    })
+    const reply = await app.inject('/')
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+    t.same([reply.statusCode, reply.json().code], [500, 'HOLDFAST_DATA_TOO_LARGE'])
+    t.same(rejections, [])
+  })
+}
+
+async function appOver(t: Test, store: SessionStore): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(sessionPlugin, { store })
+  return app
+}
+
+t.test('a file that is missing is a 500, by one anonymous request, and the process lives', async (t) => {
+  for (const store of [new MemoryStore(), slow(new MemoryStore())]) {
+    const app = await appOver(t, store)
+    app.get('/returned', async (_request, reply) => reply.send(createReadStream(`${file}-missing`)))
+    app.get('/synchronous', (_request, reply) => { reply.send(createReadStream(`${file}-missing`)) })
+    app.get('/there', async (_request, reply) => reply.send(createReadStream(file)))
+    for (const url of ['/returned', '/synchronous']) t.equal((await app.inject(url)).statusCode, 500)
+    const reply = await app.inject('/there')
+    t.same([reply.statusCode, reply.body.length], [200, 200_000])
+    t.same(await stored(app, carriedBy(reply).cookie as string), {})
+  }
+})
+
+t.test('a stream that failed before it was sent is a 500', async (t) => {
+  for (const store of [new MemoryStore(), slow(new MemoryStore())]) {
+    const app = await appOver(t, store)
+    app.get('/', async (_request, reply) => {
+      const stream = new Readable({ read() {} }).on('error', () => {})
+      stream.destroy(new Error('too early'))
+      await nextTurn()
+      return reply.send(stream)
+    })
+    t.match((await app.inject('/')).json(), { statusCode: 500, message: 'too early' })
+  }
+})
+
+t.test('an object with a method of the name pipe, and no events, is Fastify\'s to judge', async (t) => {
+  const app = await appOver(t, slow(new MemoryStore()))
+  app.get('/', async (_request, reply) => { reply.send(Object.assign(new EventEmitter(), { pipe: (to: NodeJS.WritableStream) => to.end('piped') })) })
+  t.equal((await app.inject('/')).body, 'piped')
+})
+
+t.test('a Response brings its status and headers, and its body comes whole', async (t) => {
+  for (const store of [new MemoryStore(), slow(new MemoryStore())]) {
+    const app = await appOver(t, store)
+    app.get('/web', async () => new Response('body', { status: 201, headers: { 'x-own': '1', 'set-cookie': 'theme=dark' } }))
+    app.get('/empty', async () => new Response(null, { status: 204 }))
+    app.get('/upstream', async () => fetch(`data:text/plain,${'body'.repeat(5000)}`))
+    const reply = await app.inject('/web')
+    t.same([reply.statusCode, reply.body, reply.headers['x-own'], reply.cookies.map(({ name }) => name)], [201, 'body', '1', ['theme', 'session_id']])
+    t.equal((await app.inject('/empty')).statusCode, 204)
+    t.equal((await app.inject('/upstream')).body.length, 20_000)
+  }
+})

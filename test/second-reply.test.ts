@@ -1,0 +1,339 @@
+import { Readable } from 'node:stream'
+import { mock } from 'node:test'
+
+import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify'
+import t from 'tap'
+
+import sessionPlugin, { MemoryStore } from '../lib/index.ts'
+import { TestClock } from '../lib/testing/index.ts'
+import { overEveryStore } from './helpers/attack.ts'
+import { carriedBy } from './helpers/browser.ts'
+import { begin, setCookies, stored, unhandled } from './helpers/serve.ts'
+import { nextTurn, type Verb } from './helpers/stores.ts'
+import { Gate } from './races/gate.ts'
+
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 30; turn += 1) await nextTurn()
+}
+
+/** What a log says of replies that came too late. */
+function refusals(log: readonly string[]): string[] {
+  return log.filter((line) => /FST_ERR_REP_ALREADY_SENT|Promise errored, but reply\.sent/.test(line))
+}
+
+const guards = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
+
+for (const hook of guards) {
+  overEveryStore(t, `a guard in ${hook} that does not return its reply keeps the visitor out`, async (t, serveOver) => {
+    for (const form of ['async', 'callback', 'async, and returns the reply'] as const) {
+      const { app } = await serveOver()
+      const ran: string[] = []
+      const refuse = (request: FastifyRequest, reply: FastifyReply): FastifyReply | undefined => {
+        if (request.session.user !== undefined) return undefined
+        return reply.code(401).send('log in')
+      }
+      const asynchronous = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
+        const sent = refuse(request, reply)
+        return form === 'async' ? undefined : sent
+      }
+      const callback = (request: FastifyRequest, reply: FastifyReply, ...rest: unknown[]): void => {
+        if (refuse(request, reply) === undefined) (rest.at(-1) as () => void)()
+      }
+      const byCallback = hook === 'preParsing'
+        ? (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: () => void): void => { callback(request, reply, payload, done) }
+        : (request: FastifyRequest, reply: FastifyReply, done: () => void): void => { callback(request, reply, done) }
+      await app.register(async (scope) => {
+        scope.addHook(hook as 'preHandler', (form === 'callback' ? byCallback : asynchronous) as never)
+        scope.addHook('preHandler', async () => { ran.push('a later hook') })
+        for (const method of ['GET', 'DELETE'] as const) {
+          scope.route({ method, url: '/protected', handler: async () => {
+            ran.push('the handler')
+            return 'SECRET'
+          } })
+        }
+      })
+      for (const method of ['GET', 'HEAD', 'DELETE'] as const) {
+        const reply = await app.inject({ method, url: '/protected' })
+        await settle()
+        t.same([reply.statusCode, reply.body], [401, method === 'HEAD' ? '' : 'log in'], `${form}, ${method}`)
+        t.same(ran, [], `${form}, ${method}: nothing after it runs`)
+      }
+    }
+  })
+}
+
+/** How a handler may go on after it has replied. */
+const sequels: Readonly<Record<string, (reply: FastifyReply) => unknown>> = {
+  'nothing': () => undefined,
+  'the reply, returned': (reply) => reply,
+  'another value, returned': () => 'SECOND',
+  'another reply': (reply) => { reply.code(500).header('x-late', '1').type('text/late').send('SECOND') },
+  'a redirect': (reply) => { reply.redirect('/late') },
+  'an error': (reply) => { reply.send(new Error('SECOND')) },
+  'a throw': () => { throw new Error('SECOND') }
+}
+
+for (const [name, sequel] of Object.entries(sequels)) {
+  overEveryStore(t, `the first reply wins over what follows: ${name}`, async (t, serveOver) => {
+    const rejections = unhandled(t)
+    const { app, log } = await serveOver()
+    const first = (session: FastifyRequest['session'], reply: FastifyReply): void => {
+      session.user = 'ada'
+      reply.code(201).header('x-first', '1').header('set-cookie', 'theme=dark').send({ ok: true })
+    }
+    app.get('/at-once', async ({ session }, reply) => {
+      first(session, reply)
+      return sequel(reply)
+    })
+    app.get('/a-turn-later', async ({ session }, reply) => {
+      first(session, reply)
+      await Promise.resolve()
+      return sequel(reply)
+    })
+    app.get('/synchronous', ({ session }, reply) => {
+      first(session, reply)
+      return sequel(reply)
+    })
+    for (const method of ['GET', 'HEAD'] as const) {
+      for (const url of ['/at-once', '/a-turn-later', '/synchronous']) {
+        const reply = await app.inject({ method, url })
+        await settle()
+        const message = `${method} ${url}`
+        t.same([reply.statusCode, reply.body], [201, method === 'HEAD' ? '' : '{"ok":true}'], message)
+        t.match(reply.headers, { 'x-first': '1', 'content-type': 'application/json; charset=utf-8' }, message)
+        t.same([reply.headers['x-late'], reply.headers['location']], [undefined, undefined], message)
+        t.same(reply.cookies.map(({ name }) => name), ['theme', 'session_id'], message)
+        t.same(await stored(app, carriedBy(reply).cookie as string), { user: 'ada' }, message)
+        const isSecond = !['nothing', 'the reply, returned'].includes(name)
+        t.equal(refusals((log as string[]).splice(0)).length, isSecond ? 1 : 0, `${message}: one warning, if any`)
+      }
+    }
+    t.same(rejections, [])
+  })
+}
+
+overEveryStore(t, 'a second reply leaves neither its trailers nor its stream', async (t, serveOver) => {
+  const { app } = await serveOver()
+  let late!: Readable
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    reply.trailer('x-first', async () => 'first')
+    reply.send('first')
+    late = new Readable({ read() {} })
+    if (reply.sent) reply.trailer('x-late', async () => 'late').removeTrailer('x-first')
+    reply.send(late)
+  })
+  const reply = await app.inject('/')
+  await settle()
+  t.same([reply.body, reply.trailers], ['first', { 'x-first': 'first' }])
+  if (app.sessions.store instanceof MemoryStore) t.pass('Fastify leaves the stream alone after a reply that is written')
+  else t.ok(late.destroyed || reply.body === 'first')
+})
+
+/** Ends an object of the app, such as a row, if it is taken for a stream. */
+class Row {
+  destroyed = false
+  destroy(): void { this.destroyed = true }
+  toJSON(): object { return { row: 1 } }
+}
+
+overEveryStore(t, 'an object that a late reply sends is not taken for a stream, whatever its methods', async (t, serveOver) => {
+  const { app } = await serveOver()
+  const row = new Row()
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    reply.send('first')
+    reply.send(row)
+  })
+  t.equal((await app.inject('/')).body, 'first')
+  t.equal(row.destroyed, false)
+})
+
+overEveryStore(t, 'an operation that nobody awaited is part of the commit', async (t, serveOver) => {
+  const { app } = await serveOver()
+  app.get('/bye', async ({ session }, reply) => {
+    session.destroy()
+    reply.send('bye')
+  })
+  app.get('/bye-by-callback', ({ session }, reply) => {
+    session.destroy()
+    reply.send('bye')
+  })
+  app.get('/chain', async ({ session }, reply) => {
+    session.destroy()
+    session.save()
+    session.update((draft) => { draft.user = 'grace' })
+    session.save()
+    reply.send('changed')
+  })
+  for (const url of ['/bye', '/bye-by-callback']) {
+    const id = await begin(app)
+    const reply = await app.inject({ url, cookies: { session_id: id } })
+    t.equal(reply.body, 'bye')
+    t.match(setCookies(reply), [/^session_id=; Max-Age=0;/], url)
+    t.equal(await stored(app, id), undefined)
+  }
+  const id = await begin(app)
+  const reply = await app.inject({ url: '/chain', cookies: { session_id: id } })
+  t.same([reply.statusCode, reply.body], [200, 'changed'])
+  t.same([await stored(app, id), await stored(app, carriedBy(reply).cookie as string)], [undefined, { user: 'grace' }])
+})
+
+overEveryStore(t, 'a failing store under two replies: one error goes out, and nothing of either reply', async (t, serveOver) => {
+  const rejections = unhandled(t)
+  for (const [name, sequel] of Object.entries(sequels)) {
+    const { app, store } = await serveOver()
+    const pass = store.intercept
+    app.get('/at-once', async ({ session }, reply) => {
+      session.user = 'ada'
+      reply.trailer('x-first', async () => 'first')
+      reply.header('location', '/first').send('FIRST')
+      return sequel(reply)
+    })
+    app.get('/synchronous', ({ session }, reply) => {
+      session.user = 'ada'
+      reply.send('FIRST')
+      return sequel(reply)
+    })
+    for (const url of ['/at-once', '/synchronous']) {
+      store.intercept = async ({ verb }, next) => {
+        if (verb === 'create') throw new Error('the store is down')
+        return next()
+      }
+      const reply = await app.inject(url)
+      await settle()
+      store.intercept = pass
+      t.same([reply.statusCode, reply.json().code], [503, 'HOLDFAST_STORE_FAILED'], `${name}, ${url}`)
+      t.same([setCookies(reply), reply.headers['location'], reply.headers['x-late'], reply.trailers], [[], undefined, undefined, {}], `${name}, ${url}`)
+    }
+  }
+  t.same(rejections, [])
+})
+
+/** Each way in which a commit asks the store: what a handler does, and the calls that follow. */
+const commits: Readonly<Record<string, readonly [change: (session: FastifyRequest['session']) => unknown, ...calls: Verb[]]>> = {
+  create: [(session) => session.user = 'ada', 'create'],
+  update: [(session) => session.user = 'ada', 'update'],
+  touch: [(session) => session.touch(), 'touch'],
+  merge: [(session) => session.user = 'ada', 'update', 'get', 'update'],
+  regenerate: [(session) => session.regenerate(['a']), 'delete', 'create'],
+  destroy: [(session) => session.destroy(), 'delete']
+}
+
+for (const [name, [change, ...calls]] of Object.entries(commits)) {
+  t.test(`a reply at any point of a commit does not overtake it: ${name}`, async (t) => {
+    const rejections = unhandled(t)
+    const points = calls.flatMap((verb, nth) => (['before', 'after'] as const).map((when) => ({ verb, nth, when })))
+    for (const { verb, nth, when } of points) {
+      for (const [late, sequel] of Object.entries(sequels)) {
+        const gate = new Gate(new MemoryStore())
+        const app = Fastify()
+        t.teardown(() => app.close())
+        await app.register(sessionPlugin, { store: gate })
+        let first!: FastifyReply
+        app.get('/begin', async ({ session }) => { session.a = 'old' })
+        app.get('/', async ({ session }, reply) => {
+          first = reply
+          change(session)
+          reply.code(202).send('first')
+        })
+        const id = (await app.inject('/begin')).cookies[0]?.value as string
+        // Stops the request at each of its calls up to the point.
+        let held = gate.hold(verb === calls[0] && nth === 0 ? verb : calls[0] as Verb, nth === 0 ? when : 'before')
+        const pending = app.inject({ url: '/', cookies: name === 'create' ? {} : { session_id: id } }).then((reply) => reply)
+        await held.reached
+        if (name === 'merge') await app.sessions.update(app.sessions.publicIdOf(id), (draft) => { draft.n = 1 })
+        for (let call = 1; call <= nth; call += 1) {
+          const next = gate.hold(calls[call] as Verb, call === nth ? when : 'before')
+          held.release()
+          held = next
+          await held.reached
+        }
+
+        const message = `${when} ${verb}, then ${late}`
+        t.equal(first.sent, true, message)
+        replyAgain(first, sequel)
+        for (let turn = 0; turn < 3; turn += 1) await nextTurn()
+        held.release()
+        const { statusCode, body, headers } = await pending
+        t.same([statusCode, body, headers['x-late'], headers['location']], [202, 'first', undefined, undefined], message)
+        t.type(headers['set-cookie'], 'string', `${message}: its cookie goes out`)
+      }
+    }
+    t.same(rejections, [])
+  })
+}
+
+/** As Fastify does with what a handler comes to. */
+function replyAgain(reply: FastifyReply, sequel: (reply: FastifyReply) => unknown): void {
+  try {
+    const value = sequel(reply)
+    if (value !== undefined && value !== reply) reply.send(value)
+  } catch (error) {
+    reply.send(error)
+  }
+}
+
+// Fastify's own reply, when time has run out.
+
+for (const when of ['before', 'during', 'after'] as const) {
+  t.test(`handlerTimeout ${when} the commit of a regenerate: the user stays signed in`, async (t) => {
+    const rejections = unhandled(t)
+    const gate = new Gate(new MemoryStore())
+    const app = Fastify({ handlerTimeout: 1000 })
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin, { store: gate, clock: new TestClock() })
+    const [handlerGoesOn, letHandlerGoOn] = signalled()
+    const [committed, tellCommitted] = signalled()
+    const [hookGoesOn, letHookGoOn] = signalled()
+    const [begun, tellBegun] = signalled()
+    app.addHook('onSend', async (request, reply) => {
+      if (when !== 'after' || request.url !== '/' || reply.statusCode !== 200) return
+      tellCommitted()
+      await hookGoesOn
+    })
+    app.get('/begin', async ({ session }) => { session.user = 'ada' })
+    app.get('/read', async ({ session }) => ({ ...session }))
+    app.get('/', async ({ session }) => {
+      await session.regenerate(['user'])
+      tellBegun()
+      if (when === 'before') await handlerGoesOn
+      return 'in time'
+    })
+    const id = (await app.inject('/begin')).cookies[0]?.value as string
+
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => { mock.timers.reset() })
+    const creation = gate.hold('create')
+    const pending = app.inject({ url: '/', cookies: { session_id: id } }).then((reply) => reply)
+    await begun
+    if (when === 'before') mock.timers.tick(1000)
+    await creation.reached
+    if (when === 'during') mock.timers.tick(1000)
+    await settle()
+    letHandlerGoOn()
+    await settle()
+    creation.release()
+    if (when === 'after') {
+      await committed
+      mock.timers.tick(1000)
+      letHookGoOn()
+    }
+    const reply = await pending
+    await settle()
+    mock.timers.reset()
+
+    t.same([reply.statusCode, reply.body], when === 'during' ? [200, 'in time'] : [503, reply.body])
+    const next = carriedBy(reply).cookie as string
+    t.same((await app.inject({ url: '/read', cookies: { session_id: next } })).json(), { user: 'ada' })
+    t.same((await app.inject({ url: '/read', cookies: { session_id: id } })).json(), {})
+    t.same(rejections, [])
+  })
+}
+
+/** A promise, and how to fulfil it. */
+function signalled(): [promise: Promise<void>, fulfil: () => void] {
+  let fulfil!: () => void
+  const promise = new Promise<void>((resolve) => { fulfil = resolve })
+  return [promise, fulfil]
+}
