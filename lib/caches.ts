@@ -44,8 +44,6 @@ export function vary(fields: Fields, names: readonly string[]): void {
 export function beforeHead({ raw }: FastifyReply, mend: (fields: Fields) => void): void {
   const writeHead = Reflect.get(raw, 'writeHead') as (...head: unknown[]) => ServerResponse
   raw.writeHead = (...head: unknown[]) => {
-    const last = head.at(-1)
-    if (Array.isArray(last)) head[head.length - 1] = fieldsOf(last)
     mend(new Head(raw, head))
     return writeHead.apply(raw, head)
   }
@@ -56,23 +54,23 @@ class Head implements Fields {
   readonly #raw: ServerResponse
   /** The arguments of writeHead(status, message?, fields?). */
   readonly #head: unknown[]
-  #copied = false
+  #given: Record<string, unknown> | undefined
 
   constructor(raw: ServerResponse, head: unknown[]) {
     this.#raw = raw
     this.#head = head
+    const last = head.at(-1)
+    if (typeof last !== 'object' || last === null) return
+    if (Array.isArray(last) || Object.keys(last).some((name) => name !== name.toLowerCase())) this.#replace(fieldsOf(last))
+    else this.#given = last as Record<string, unknown>
   }
 
   getHeaders(): object {
-    const given = this.#given()
-    const fields: Record<string, unknown> = this.#raw.getHeaders()
-    for (const name of Object.keys(given)) fields[name.toLowerCase()] = given[name]
-    return fields
+    return { ...this.#raw.getHeaders(), ...this.#given }
   }
 
   getHeader(name: string): unknown {
-    const given = this.#given()
-    return given[name] ?? given[spelling(given, name)] ?? this.#raw.getHeader(name)
+    return this.#given?.[name] ?? this.#raw.getHeader(name)
   }
 
   header(name: string, value: string): void {
@@ -82,40 +80,29 @@ class Head implements Fields {
 
   removeHeader(name: string): void {
     this.#raw.removeHeader(name)
-    const given = this.#given()
-    if (!Object.hasOwn(given, spelling(given, name))) return
-    if (!this.#copied) {
-      // The object may be the app's, and serve its next reply too.
-      this.#copied = true
-      this.#head[this.#head.length - 1] = { ...given }
-    }
-    const copy = this.#given()
-    delete copy[spelling(copy, name)]
+    if (this.#given?.[name] === undefined) return
+    // Not from the object itself: it may be the app's, and serve its next reply too.
+    const { [name]: _, ...others } = this.#given
+    this.#replace(others)
   }
 
-  #given(): Record<string, unknown> {
-    const last = this.#head.at(-1)
-    return typeof last === 'object' && last !== null ? last as Record<string, unknown> : none
+  #replace(fields: Record<string, unknown>): void {
+    this.#given = fields
+    this.#head[this.#head.length - 1] = fields
   }
 }
 
-const none: Record<string, unknown> = Object.freeze({})
-
-/** The fields of a list of names and values, or of pairs of them, as `writeHead` takes it. */
-function fieldsOf(list: readonly unknown[]): Record<string, unknown> {
+/** Header fields under names in lower case: of an object, of a list of names and values, or of pairs of them, as `writeHead` takes them. */
+function fieldsOf(given: object): Record<string, unknown> {
+  const list = Array.isArray(given) ? given : Object.entries(given)
+  const flat = list.flat(Array.isArray(list[0]) ? 1 : 0) as unknown[]
   const fields: Record<string, unknown> = {}
-  const flat = list.flat(Array.isArray(list[0]) ? 1 : 0)
   for (let index = 0; index < flat.length; index += 2) {
     const name = String(flat[index]).toLowerCase()
     const value = flat[index + 1]
     fields[name] = fields[name] === undefined ? value : [fields[name], value].flat()
   }
   return fields
-}
-
-/** How an object spells the name of a header field. */
-function spelling(fields: object, name: string): string {
-  return Object.keys(fields).find((key) => key.toLowerCase() === name) ?? name
 }
 
 const ofSuccess = [

@@ -297,8 +297,11 @@ export class SessionManager implements Operations {
       const fail = (error: unknown): void => {
         if (error instanceof SessionError) {
           // A fault of the store fails the request; so does an error that nobody can have waited for.
-          if (error.statusCode === 503 || (work.committing && error.code !== 'HOLDFAST_SESSION_GONE')) work.fault ??= error
+          const isFault = error.statusCode === 503 || (work.committing && error.code !== 'HOLDFAST_SESSION_GONE')
+          if (isFault) work.fault ??= error
           result.catch(() => {})
+          // The reply can't tell of it any more.
+          if (isFault && work.committed !== undefined) work.reply?.log.warn({ err: error, session: work.knownKey }, 'an operation on the session failed after its reply')
         }
         finish()
         reject(error)

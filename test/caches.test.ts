@@ -1,8 +1,13 @@
+import { once } from 'node:events'
+import { connect } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 
+import type { FastifyReply } from 'fastify'
 import t from 'tap'
 
 import sessionPlugin, { MemoryStore } from '../lib/index.ts'
+import { overEveryStore } from './helpers/attack.ts'
 import { begin, serve, setCookies } from './helpers/serve.ts'
 import { WatchedStore } from './helpers/stores.ts'
 
@@ -257,7 +262,7 @@ t.test('a web Response to a request that sends nothing stays as it is', async (t
 })
 
 /** Headers that caches set above Cache-Control. */
-const aimed = ['CDN-Cache-Control', 'Vendor-CDN-Cache-Control', 'Surrogate-Control', 'X-Accel-Expires']
+const aimed = ['CDN-Cache-Control', 'Vendor-CDN-Cache-Control', 'Surrogate-Control', 'Edge-Control', 'X-Accel-Expires']
 
 t.test('S31: a reply that carries an id has no header left by which a cache would share it all the same', async (t) => {
   const { app } = await serve(t)
@@ -286,4 +291,130 @@ t.test('S31, S28: the 503 of a failed commit is kept by no cache', async (t) => 
   const reply = await app.inject({ url: '/fresh/write', headers: { cookie: `session_id=${id}` } })
   t.equal(reply.statusCode, 503)
   for (const name of [...aimed, 'Expires']) t.equal(reply.headers[name.toLowerCase()], undefined, name)
+})
+
+/** What a hook that runs after ours may do to make a reply public, by the API of Fastify and past it. */
+const publishers: Readonly<Record<string, (reply: FastifyReply) => void>> = {
+  'reply.header': (reply) => {
+    for (const name of ['Cache-Control', ...aimed]) reply.header(name, 'public, max-age=600')
+    reply.header('Vary', 'Accept')
+  },
+  'reply.headers': (reply) => { reply.headers({ 'Cache-Control': 'public, max-age=600', 'CDN-Cache-Control': 'public', 'Vary': 'Accept' }) },
+  'raw.setHeader': ({ raw }) => {
+    for (const name of ['Cache-Control', ...aimed]) raw.setHeader(name, 'public, max-age=600')
+    raw.setHeader('Vary', 'Accept')
+  }
+}
+
+for (const [name, publish] of Object.entries(publishers)) {
+  overEveryStore(t, `S31, S32: a later hook cannot make a reply public that carries an id, nor take off what it depends on: ${name}`, async (t, serveOver) => {
+    const { app } = await serveOver()
+    app.addHook('onSend', async (_request, reply) => { publish(reply) })
+    app.get('/text', async ({ session }) => {
+      session.a = 'x'
+      return 'text'
+    })
+    app.get('/stream', async ({ session }, reply) => {
+      session.a = 'x'
+      return reply.send(Readable.from(['text']))
+    })
+    app.get('/empty', async ({ session }, reply) => {
+      session.a = 'x'
+      return reply.code(204).send()
+    })
+    app.get('/response', async ({ session }) => {
+      session.a = 'x'
+      return new Response('text', { headers: { 'cache-control': 'public', 'surrogate-control': 'max-age=600', 'vary': 'Accept' } })
+    })
+    app.get('/ends', async ({ session }) => { await session.destroy() })
+    app.get('/fails', async ({ session }) => {
+      session.a = 'x'
+      throw new Error('expected')
+    })
+    const urls = ['/text', '/stream', '/empty', '/response', '/fails', '/ends']
+    for (const url of urls) {
+      for (const method of ['GET', 'HEAD'] as const) {
+        const cookies = url === '/ends' ? { session_id: await begin(app) } : {}
+        const { headers } = await app.inject({ method, url, cookies })
+        t.equal(setCookies({ headers } as never).length, 1)
+        // What stands on the reply goes before what stands on the raw response.
+        const byReply = name !== 'raw.setHeader'
+        t.equal(headers['cache-control'], byReply ? 'max-age=600, private' : 'private', `${method} ${url}`)
+        for (const other of aimed) t.equal(headers[other.toLowerCase()], undefined, `${method} ${url}, ${other}`)
+        t.equal(headers['vary'], byReply || url === '/response' ? 'Accept, Cookie, X-Session-ID' : 'Cookie, X-Session-ID', `${method} ${url}`)
+      }
+    }
+    const read = await app.inject({ url: '/read', cookies: { session_id: await begin(app) } })
+    t.same([setCookies(read), read.headers['cache-control']], [[], 'public, max-age=600'], 'what carries no id is the app\'s own affair')
+    t.match(read.headers['vary'], /Cookie, X-Session-ID$/, 'but it depends on the session')
+  })
+}
+
+t.test('S31: a head that the app writes itself is kept private in each form that Node takes, and the app\'s own object as it was', async (t) => {
+  const { app } = await serve(t)
+  const shared = Object.freeze({ 'Cache-Control': 'public, max-age=600', 'Edge-Control': 'max-age=600' })
+  const heads: Readonly<Record<string, (reply: FastifyReply) => unknown>> = {
+    'an object': ({ raw }) => raw.writeHead(200, shared),
+    'an object, after a message': ({ raw }) => raw.writeHead(200, 'Fine', shared),
+    'a list': ({ raw }) => raw.writeHead(200, Object.entries(shared).flat()),
+    'what the reply has, and more': (reply) => reply.raw.writeHead(200, { ...reply.getHeaders() as object, ...shared }),
+    'set one by one': ({ raw }) => { for (const [key, value] of Object.entries(shared)) raw.setHeader(key, value) }
+  }
+  app.get<{ Params: { form: string } }>('/:form', async ({ session, params }, reply) => {
+    session.a = 'x'
+    await session.save()
+    reply.hijack()
+    for (const cookie of [reply.getHeader('set-cookie')].flat()) reply.raw.setHeader('set-cookie', cookie as string)
+    heads[params.form]?.(reply)
+    reply.raw.end('text')
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const form of Object.keys(heads)) {
+    const reply = await fetch(`${url}/${encodeURIComponent(form)}`)
+    t.equal(await reply.text(), 'text')
+    t.match(reply.headers.getSetCookie(), [/^session_id=/], form)
+    t.same(reply.headers.get('cache-control')?.split(', ').toSorted(), ['max-age=600', 'private'], form)
+    t.equal(reply.headers.get('edge-control'), null, form)
+  }
+})
+
+t.test('S31: HTTP/2 replies are kept private too', async (t) => {
+  const { app } = await serve(t, {}, { http2: true } as never)
+  app.addHook('onSend', async (_request, reply) => { reply.header('cache-control', 'public') })
+  app.get('/stream', async ({ session }, reply) => {
+    session.a = 'x'
+    return reply.send(Readable.from(['text']))
+  })
+  app.get('/empty-stream', async ({ session }, reply) => {
+    session.a = 'x'
+    return reply.send(Readable.from([]))
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const client = connect(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+  t.teardown(() => { client.close() })
+  for (const path of ['/write/x', '/stream', '/empty-stream']) {
+    const stream = client.request({ ':path': path })
+    const [headers] = await once(stream, 'response') as [Record<string, unknown>]
+    stream.resume()
+    t.match(headers['set-cookie'], [/^session_id=/], path)
+    t.equal(headers['cache-control'], 'private', path)
+  }
+})
+
+overEveryStore(t, 'S28: a failed commit takes the trailers of the success off too, and leaves those of the error', async (t, serveOver) => {
+  const { app, store } = await serveOver()
+  app.setErrorHandler(async (error: { statusCode: number }, _request, reply) => {
+    reply.trailer('x-error', async () => 'yes')
+    return reply.code(error.statusCode).send('failed')
+  })
+  app.get('/', async ({ session }, reply) => {
+    session.a = 'x'
+    reply.trailer('content-md5', async () => 'of the success')
+    return 'text'
+  })
+  t.same((await app.inject('/')).trailers, { 'content-md5': 'of the success' })
+  store.intercept = async () => { throw new Error('down') }
+  const reply = await app.inject('/')
+  t.same([reply.statusCode, reply.body, reply.trailers], [503, 'failed', { 'x-error': 'yes' }])
+  t.equal(reply.headers['trailer'], 'x-error')
 })

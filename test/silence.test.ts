@@ -1,0 +1,394 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+
+import websocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import t from 'tap'
+import { WebSocket } from 'ws'
+
+import { SessionError, type Session } from '../lib/index.ts'
+import { overEveryStore } from './helpers/attack.ts'
+import { Browser, carriedBy } from './helpers/browser.ts'
+import { begin, serve, setCookies, stored, unhandled } from './helpers/serve.ts'
+import { nextTurn } from './helpers/stores.ts'
+
+const undeliverable = 'HOLDFAST_ID_UNDELIVERABLE'
+
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 30; turn += 1) await nextTurn()
+}
+
+async function listen(app: FastifyInstance): Promise<number> {
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return (app.server.address() as AddressInfo).port
+}
+
+/** The messages of a log, which is emptied. */
+function taken(log: readonly string[]): string[] {
+  return (log as string[]).splice(0).map((line) => (JSON.parse(line) as { msg: string }).msg)
+}
+
+async function codeOf(operation: () => Promise<unknown>): Promise<string> {
+  try {
+    await operation()
+    return 'done'
+  } catch (error) {
+    return error instanceof SessionError ? error.code : String(error)
+  }
+}
+
+/** Ways to change a session that holds { a: 'old', cart: [] }. */
+const changes: Readonly<Record<string, (session: Session) => void>> = {
+  'a new key': (session) => { session.b = 'late' },
+  'another value': (session) => { session.a = 'late' },
+  'a change within a value': (session) => { (session.cart as string[]).push('late') },
+  'set()': (session) => { session.set('b', 'late') },
+  'a delete by set()': (session) => { session.set('a', undefined) },
+  'maxAge': (session) => { session.maxAge = 7 }
+}
+
+/** When a request may change its session too late. */
+const moments: Readonly<Record<string, (app: FastifyInstance, change: (session: Session) => void) => void>> = {
+  'in a later onSend hook': (app, change) => {
+    app.addHook('onSend', async ({ url, session }) => { if (url === '/') change(session) })
+    app.get('/', async ({ session }) => ({ ...session }))
+  },
+  'in a later onSend hook that is the first to look': (app, change) => {
+    app.addHook('onSend', async (request) => { if (request.url === '/') change(request.session) })
+    app.get('/', async () => 'ok')
+  },
+  'after reply.send()': (app, change) => {
+    app.get('/', ({ session }, reply) => {
+      session.get('a')
+      reply.send('ok')
+      setImmediate(() => { change(session) })
+    })
+  },
+  'in the stream of the reply': (app, change) => {
+    app.get('/', async ({ session }, reply) => reply.send(Readable.from((async function * () {
+      yield 'one'
+      await nextTurn()
+      change(session)
+      yield 'two'
+    })())))
+  },
+  'in an onResponse hook': (app, change) => {
+    app.addHook('onResponse', async ({ url, session }) => { if (url === '/') change(session) })
+    app.get('/', async ({ session }) => ({ ...session }))
+  },
+  'long after the reply': (app, change) => {
+    app.get('/', async ({ session }) => {
+      session.get('a')
+      void settle().then(() => { change(session) })
+      return 'ok'
+    })
+  }
+}
+
+for (const [when, arrange] of Object.entries(moments)) {
+  overEveryStore(t, `a change ${when} is not stored, and is warned of once`, async (t, serveOver) => {
+    for (const [what, change] of Object.entries(changes)) {
+      const { app, log } = await serveOver()
+      app.get('/begin', async ({ session }) => {
+        session.a = 'old'
+        session.cart = []
+      })
+      arrange(app, change)
+      const id = carriedBy(await app.inject('/begin')).cookie as string
+      await settle()
+      t.same(taken(log), [])
+      await app.inject({ url: '/', cookies: { session_id: id } })
+      for (let time = 0; time < 4; time += 1) await settle()
+      const messages = taken(log)
+      t.equal(messages.length, 1, what)
+      t.match(messages[0], /not stored.*session\.update\(\) or session\.save\(\)/, what)
+      t.same(await stored(app, id), { a: 'old', cart: [] }, what)
+    }
+  })
+}
+
+t.test('in production a new key is noticed at any time, and another value by the end of the response', async (t) => {
+  const { NODE_ENV } = process.env
+  process.env['NODE_ENV'] = 'production'
+  t.teardown(() => {
+    if (NODE_ENV === undefined) delete process.env['NODE_ENV']
+    else process.env['NODE_ENV'] = NODE_ENV
+  })
+  const cases = [
+    ['long after the reply', 'a new key'], ['after reply.send()', 'a new key'], ['in a later onSend hook', 'another value'], ['in the stream of the reply', 'another value']
+  ] as const
+  for (const [when, what] of cases) {
+    const { app, log } = await serve(t)
+    app.get('/begin', async ({ session }) => { session.a = 'old' })
+    moments[when]?.(app, changes[what] as (session: Session) => void)
+    const id = carriedBy(await app.inject('/begin')).cookie as string
+    taken(log)
+    await app.inject({ url: '/', cookies: { session_id: id } })
+    for (let time = 0; time < 4; time += 1) await settle()
+    t.match(taken(log).filter((line) => !line.includes('Secure')), [/not stored/], `${what} ${when}`)
+  }
+})
+
+overEveryStore(t, 'what is read late, or stored by update() or save(), is warned of by nobody, and the session is as it always was', async (t, serveOver) => {
+  const { app, log } = await serveOver()
+  const seen: unknown[] = []
+  const look = (session: Session): void => {
+    seen.push(Object.keys(session), { ...session }, JSON.stringify(session), 'a' in session, session.get('a'), session.data(), structuredClone(session), Object.isFrozen(session))
+  }
+  app.get('/begin', async ({ session }) => {
+    session.a = 'old'
+    session.cart = ['pear']
+  })
+  app.get('/', async ({ session }, reply) => {
+    look(session)
+    return reply.send(Readable.from((async function * () {
+      yield 'one'
+      look(session)
+      session.b = 'saved'
+      await session.save()
+      await session.update((draft) => { draft.n = (draft.n ?? 0) + 1 })
+      session.b = 'saved again'
+      await session.save()
+      yield 'two'
+    })()))
+  })
+  app.addHook('onResponse', async ({ session, url }) => { if (url === '/late') look(session) })
+  app.get('/late', async ({ session }) => { look(session) })
+  const id = carriedBy(await app.inject('/begin')).cookie as string
+  for (const url of ['/', '/late'] as const) {
+    seen.length = 0
+    t.equal((await app.inject({ url, cookies: { session_id: id } })).statusCode, 200)
+    await settle()
+    t.equal(seen.length, 16)
+    t.same(seen.slice(8), seen.slice(0, 8), 'it looks the same before the commit and after it')
+  }
+  await settle()
+  t.same(taken(log), [])
+  t.same(await stored(app, id), { a: 'old', cart: ['pear'], b: 'saved again', n: 1 })
+})
+
+t.test('a change after an update() that came after the reply is warned of too', async (t) => {
+  const { app, log } = await serve(t)
+  app.get('/', async ({ session }, reply) => reply.send(Readable.from((async function * () {
+    yield 'one'
+    await session.update((draft) => { draft.n = 1 })
+    session.a = 'late'
+  })())))
+  const id = await begin(app)
+  await app.inject({ url: '/', cookies: { session_id: id } })
+  await settle()
+  t.match(taken(log), [/not stored/])
+  t.same(await stored(app, id), { a: 'old', n: 1 })
+})
+
+overEveryStore(t, 'what a socket changes and does not save is warned of when it closes', async (t, serveOver) => {
+  const { app, log } = await serveOver()
+  await app.register(websocket)
+  await app.register(async (scope) => {
+    scope.get('/changes', { websocket: true }, (socket, { session }) => {
+      session.b = 'unsaved'
+      socket.close()
+    })
+    scope.get('/saves', { websocket: true }, async (socket, { session }) => {
+      session.b = 'saved'
+      await session.save()
+      socket.close()
+    })
+  })
+  const id = await begin(app)
+  const port = await listen(app)
+  for (const [path, expected] of [['changes', [/not stored.*session\.save\(\)/]], ['saves', []]] as const) {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/${path}`, { headers: { cookie: `session_id=${id}` } })
+    await once(socket, 'close')
+    for (let time = 0; time < 3; time += 1) await settle()
+    const messages = taken(log)
+    t.equal(messages.length, expected.length, path)
+    t.match(messages, expected, path)
+  }
+  t.same(await stored(app, id), { a: 'old', b: 'saved' })
+})
+
+overEveryStore(t, 'an operation that fails after the reply, and that nobody waits for, is logged', async (t, serveOver) => {
+  const rejections = unhandled(t)
+  const { app, store, log } = await serveOver()
+  app.get('/', ({ session }, reply) => {
+    reply.send('ok')
+    setImmediate(() => { session.update((draft) => { draft.n = 1 }) })
+  })
+  const id = await begin(app)
+  store.intercept = async ({ verb }, pass) => {
+    if (verb === 'update') throw new Error('down')
+    return pass()
+  }
+  t.equal((await app.inject({ url: '/', cookies: { session_id: id } })).statusCode, 200)
+  for (let time = 0; time < 3; time += 1) await settle()
+  t.match(taken(log), [/failed after its reply/])
+  t.same(rejections, [])
+})
+
+// Where no reply can bring a new id.
+
+/** Begins a session, and does work on it where its reply is taken over, or on its way. */
+async function pastTheReply(place: string, app: FastifyInstance, work: (session: Session) => Promise<unknown>): Promise<{ id: string, result: unknown }> {
+  let result: unknown
+  const run = async (session: Session): Promise<void> => { result = await work(session) }
+  if (place === 'a socket') {
+    await app.register(websocket)
+    await app.register(async (scope) => {
+      scope.get('/socket', { websocket: true }, (socket, { session }) => { void run(session).then(() => { socket.close() }) })
+    })
+    const id = await begin(app)
+    const socket = new WebSocket(`ws://127.0.0.1:${await listen(app)}/socket`, { headers: { cookie: `session_id=${id}` } })
+    await once(socket, 'close')
+    return { id, result }
+  }
+  app.get('/hijack', async ({ session }, reply) => {
+    reply.hijack()
+    await run(session)
+    reply.raw.end()
+  })
+  app.get('/stream', async ({ session }, reply) => reply.send(Readable.from((async function * () {
+    yield 'one'
+    await run(session)
+  })())))
+  app.get('/head-written', async ({ session }, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200).write('one')
+    await run(session)
+    reply.raw.end()
+  })
+  let over!: () => void
+  const ran = new Promise<void>((resolve) => { over = resolve })
+  app.get('/after', ({ session }, reply) => {
+    reply.send('ok')
+    setImmediate(() => { void run(session).then(over) })
+  })
+  const id = await begin(app)
+  await app.inject({ url: `/${place}`, cookies: { session_id: id } })
+  if (place === 'after') await ran
+  return { id, result }
+}
+
+for (const place of ['a socket', 'hijack', 'stream', 'head-written', 'after']) {
+  overEveryStore(t, `regenerate() where no reply can bring the new id removes nothing: ${place}`, async (t, serveOver) => {
+    const { app, store } = await serveOver()
+    const { id, result } = await pastTheReply(place, app, async (session) => {
+      store.taken()
+      return [await codeOf(() => session.regenerate()), await codeOf(() => session.regenerate(['a'])), store.taken(), { ...session }]
+    })
+    t.same(result, [undeliverable, undeliverable, [], { a: 'old' }])
+    t.same(await stored(app, id), { a: 'old' })
+  })
+}
+
+// save() before the reply is taken over.
+
+overEveryStore(t, 'save() before hijack() stores, and puts the header and the cookie on the reply', async (t, serveOver, advance) => {
+  const { app, log } = await serveOver({ maxAge: 3600 })
+  const page = (work: (session: Session) => unknown) => async ({ session }: { session: Session }, reply: any): Promise<void> => {
+    await work(session)
+    await session.save()
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders())
+    reply.raw.end(JSON.stringify(session))
+  }
+  app.get('/page', page(() => {}) as never)
+  app.get('/login-page', page(async (session) => {
+    await session.regenerate()
+    session.user = 'ada'
+  }) as never)
+  app.get('/logout-page', page((session) => session.destroy()) as never)
+  app.get('/touch-page', page((session) => { session.touch() }) as never)
+
+  const first = await app.inject('/page')
+  t.ok(carriedBy(first).cookie, 'a session begins')
+  t.equal(carriedBy(first).header, carriedBy(first).cookie)
+  t.match(first.headers, { 'cache-control': 'private', 'vary': /Cookie/ })
+
+  const browser = new Browser(app)
+  await browser.get('/login-page')
+  const id = browser.cookies.get('session_id') as string
+  t.same(await stored(app, id), { user: 'ada' })
+  for (let time = 0; time < 7; time += 1) {
+    await advance(600_000)
+    const reply = await browser.get('/page')
+    t.equal(reply.body, '{"user":"ada"}', 'a page each ten minutes keeps the visitor signed in')
+    t.match(setCookies(reply), [/Max-Age=3600/], 'and so does the cookie')
+  }
+  t.same(setCookies(await browser.get('/page')), [], 'what is not due costs nothing')
+  t.match(setCookies(await browser.get('/touch-page')), [/Max-Age=3600/], 'but what is asked for is done')
+
+  const goodbye = await browser.get('/logout-page')
+  t.match(setCookies(goodbye), [/^session_id=; Max-Age=0/])
+  t.equal(await stored(app, id), undefined)
+  await settle()
+  t.same(taken(log), [])
+})
+
+overEveryStore(t, 'touch() on a page that is hijacked keeps the session alive', async (t, serveOver, advance) => {
+  const { app } = await serveOver({ maxAge: 3600 })
+  app.get('/page', async ({ session }, reply) => {
+    session.touch()
+    reply.hijack()
+    reply.raw.end('page')
+  })
+  app.get('/late', async ({ session }, reply) => {
+    reply.hijack()
+    session.touch()
+    reply.raw.end('page')
+  })
+  for (const url of ['/page', '/late']) {
+    const id = await begin(app)
+    for (let time = 0; time < 7; time += 1) {
+      await advance(600_000)
+      await app.inject({ url, cookies: { session_id: id } })
+      await settle()
+    }
+    t.same(await stored(app, id), { a: 'old' }, url)
+  }
+})
+
+overEveryStore(t, 'P2: what save() put on the reply does not go out if the session ends before the commit', async (t, serveOver) => {
+  const { app } = await serveOver()
+  app.get('/', async ({ session }) => {
+    session.user = 'ada'
+    await session.save()
+    await app.sessions.destroy(session.publicId)
+    return 'ok'
+  })
+  for (const cookies of [{ session_id: await begin(app) }, {}] as const) {
+    const reply = await app.inject({ url: '/', cookies: { ...cookies } })
+    t.equal(reply.statusCode, 200)
+    t.same(carriedBy(reply), { header: undefined, cookie: undefined })
+  }
+})
+
+overEveryStore(t, 'P8: nor if the commit fails', async (t, serveOver) => {
+  const { app, store } = await serveOver()
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    await session.save()
+    reply.header('set-cookie', 'theme=dark')
+    store.intercept = async () => { throw new Error('down') }
+    session.user = 'grace'
+    return 'ok'
+  })
+  const reply = await app.inject({ url: '/', cookies: { session_id: await begin(app) } })
+  t.equal(reply.statusCode, 503)
+  t.same([carriedBy(reply).header, setCookies(reply)], [undefined, ['theme=dark']])
+})
+
+overEveryStore(t, 'a regenerate whose reply is taken over without save() is warned of', async (t, serveOver) => {
+  const { app, log } = await serveOver()
+  app.get('/', async ({ session }, reply) => {
+    await session.regenerate()
+    reply.hijack()
+    reply.raw.end()
+  })
+  const id = await begin(app)
+  const url = `http://127.0.0.1:${await listen(app)}/`
+  await (await fetch(url, { headers: { cookie: `session_id=${id}` } })).text()
+  await settle()
+  t.match(taken(log), [/id the client did not get.*reply\.getHeaders\(\)/])
+})
