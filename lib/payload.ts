@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 
 /** Whether a payload is a web Response, as Fastify finds one: it need not be Node's own. */
-export function isResponse(payload: unknown): payload is Response {
+function isResponse(payload: unknown): payload is Response {
   return Object.prototype.toString.call(payload) === '[object Response]'
 }
 

@@ -229,7 +229,7 @@ t.test('each promise is in the name of a test in each file that the page points 
   const page = readPage('docs/promises.md')
   const promises = [...page.text.matchAll(/^\| (P\d+) \|.*$/gm)].map(([row, name]) =>
     ({ name, files: [...row.matchAll(/\]\(([^)]+\.test\.ts)\)/g)].map(([, target = '']) => resolveLink(page, target).path) }))
-  t.same(promises.map(({ name }) => name), Array.from({ length: 10 }, (_, index) => `P${index + 1}`))
+  t.same(promises.map(({ name }) => name), [...Array.from({ length: 10 }, (_, index) => `P${index + 1}`), 'P13'])
   for (const { name, files } of promises) {
     t.not(files.length, 0, `${name} has a test`)
     for (const file of files) t.match(readFileSync(file, 'utf8'), new RegExp(`test\\(['\`].*\\b${name}\\b`), `${name} in ${file}`)

@@ -166,7 +166,7 @@ async function sendOver(t: Test, make: () => Source, phase: Phase, fails: boolea
 
 for (const [name, make] of Object.entries(sources)) {
   for (const fails of [false, true]) {
-    t.test(`${name} that ${fails ? 'fails' : 'ends'} while its commit is under way, or after it, comes to what it does in Fastify alone`, async (t) => {
+    t.test(`P13: ${name} that ${fails ? 'fails' : 'ends'} while its commit is under way, or after it, comes to what it does in Fastify alone`, async (t) => {
       const rejections = unhandled(t)
       const alone = (await sendOver(t, make, 'during', fails, undefined)).got
       t.equal(alone, fails ? '418 {"statusCode":418,"error":"I\'m a Teapot","message":"the source failed"}' : '200 body')
@@ -177,7 +177,7 @@ for (const [name, make] of Object.entries(sources)) {
     })
   }
 
-  t.test(`${name} whose commit fails: the reply is the error, and nobody holds on to the stream`, async (t) => {
+  t.test(`P13: ${name} whose commit fails: the reply is the error, and nobody holds on to the stream`, async (t) => {
     const rejections = unhandled(t)
     for (const fails of [undefined, 'during'] as const) {
       const gate = new Gate(new MemoryStore())
@@ -207,7 +207,7 @@ for (const [name, make] of Object.entries(sources)) {
     t.same(rejections, [])
   })
 
-  t.test(`${name} whose commit fails at once, over MemoryStore`, async (t) => {
+  t.test(`P13: ${name} whose commit fails at once, over MemoryStore`, async (t) => {
     const rejections = unhandled(t)
     const app = Fastify()
     t.teardown(() => app.close())
@@ -230,7 +230,7 @@ async function appOver(t: Test, store: SessionStore): Promise<FastifyInstance> {
   return app
 }
 
-t.test('a file that is missing is a 500, by one anonymous request, and the process lives', async (t) => {
+t.test('P13: a file that is missing is a 500, by one anonymous request, and the process lives', async (t) => {
   for (const store of [new MemoryStore(), slow(new MemoryStore())]) {
     const app = await appOver(t, store)
     app.get('/returned', async (_request, reply) => reply.send(createReadStream(`${file}-missing`)))
@@ -243,7 +243,7 @@ t.test('a file that is missing is a 500, by one anonymous request, and the proce
   }
 })
 
-t.test('a stream that failed before it was sent is a 500', async (t) => {
+t.test('P13: a stream that failed before it was sent is a 500', async (t) => {
   for (const store of [new MemoryStore(), slow(new MemoryStore())]) {
     const app = await appOver(t, store)
     app.get('/', async (_request, reply) => {

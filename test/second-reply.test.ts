@@ -24,7 +24,7 @@ function refusals(log: readonly string[]): string[] {
 const guards = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
 
 for (const hook of guards) {
-  overEveryStore(t, `a guard in ${hook} that does not return its reply keeps the visitor out`, async (t, serveOver) => {
+  overEveryStore(t, `P6: a guard in ${hook} that does not return its reply keeps the visitor out`, async (t, serveOver) => {
     for (const form of ['async', 'callback', 'async, and returns the reply'] as const) {
       const { app } = await serveOver()
       const ran: string[] = []
@@ -74,7 +74,7 @@ const sequels: Readonly<Record<string, (reply: FastifyReply) => unknown>> = {
 }
 
 for (const [name, sequel] of Object.entries(sequels)) {
-  overEveryStore(t, `the first reply wins over what follows: ${name}`, async (t, serveOver) => {
+  overEveryStore(t, `P6: the first reply wins over what follows: ${name}`, async (t, serveOver) => {
     const rejections = unhandled(t)
     const { app, log } = await serveOver()
     const first = (session: FastifyRequest['session'], reply: FastifyReply): void => {
@@ -221,7 +221,7 @@ const commits: Readonly<Record<string, readonly [change: (session: FastifyReques
 }
 
 for (const [name, [change, ...calls]] of Object.entries(commits)) {
-  t.test(`a reply at any point of a commit does not overtake it: ${name}`, async (t) => {
+  t.test(`P6: a reply at any point of a commit does not overtake it: ${name}`, async (t) => {
     const rejections = unhandled(t)
     const points = calls.flatMap((verb, nth) => (['before', 'after'] as const).map((when) => ({ verb, nth, when })))
     for (const { verb, nth, when } of points) {

@@ -87,7 +87,7 @@ const moments: Readonly<Record<string, (app: FastifyInstance, change: (session: 
 }
 
 for (const [when, arrange] of Object.entries(moments)) {
-  overEveryStore(t, `a change ${when} is not stored, and is warned of once`, async (t, serveOver) => {
+  overEveryStore(t, `P13: a change ${when} is not stored, and is warned of once`, async (t, serveOver) => {
     for (const [what, change] of Object.entries(changes)) {
       const { app, log } = await serveOver()
       app.get('/begin', async ({ session }) => {
@@ -168,7 +168,7 @@ overEveryStore(t, 'what is read late, or stored by update() or save(), is warned
   t.same(await stored(app, id), { a: 'old', cart: ['pear'], b: 'saved again', n: 1 })
 })
 
-t.test('a change after an update() that came after the reply is warned of too', async (t) => {
+t.test('P13: a change after an update() that came after the reply is warned of too', async (t) => {
   const { app, log } = await serve(t)
   app.get('/', async ({ session }, reply) => reply.send(Readable.from((async function * () {
     yield 'one'

@@ -10,7 +10,10 @@ type HoldfastInConfig = { [Name in keyof NamedSessions]?: false }
 
 declare module 'fastify' {
   interface FastifyRequest extends HoldfastOnRequest {
-    /** The session of this request. On a route that opted out: empty and frozen. */
+    /**
+     * The session of this request. On a route that opted out: empty and frozen.
+     * @throws HOLDFAST_SESSION_UNAVAILABLE in a hook that was registered before the plugin
+     */
     readonly session: HoldfastSession
   }
 

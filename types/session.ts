@@ -100,7 +100,10 @@ export interface SessionMembers<Data = SessionData> {
    * @throws HOLDFAST_VALUE_INVALID what no browser would take
    */
   options(attributes: CookieAttributes): void
-  /** Moves the expiry, and sends the cookie, at the end of this request, however recent the last touch. */
+  /**
+   * Moves the expiry, and sends the cookie, at the end of this request, however recent the last touch.
+   * Where no reply is sent (WebSocket, `reply.hijack()`), it moves the expiry at once, and a failure is logged.
+   */
   touch(): void
 
   /**
@@ -116,16 +119,20 @@ export interface SessionMembers<Data = SessionData> {
    */
   update<Result>(change: (draft: SessionDraft<Data>) => Result): Promise<Result>
   /**
-   * Stores what changed, now; a new session too. The only way to store where no reply is sent:
-   * WebSocket, `reply.hijack()`, server-sent events. There it stores a session that was loaded, and refuses a new one:
-   * its id could not reach the client.
+   * Commits now: stores what changed, a new session too, moves the expiry if that is due or was asked for, and puts the header and
+   * the cookie on the reply. Call it before `reply.hijack()` and hand on `reply.getHeaders()`; the commit of a reply that Fastify
+   * sends has the last word on them. On a WebSocket, and once the reply is on its way, it stores a session that was loaded and
+   * refuses a new one, whose id could not reach the client.
    * @throws as `update()`
+   * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   save(): Promise<void>
   /**
    * Goes on under a new id and drops the data, but for the keys in `keep`. The old id is dead when it resolves.
    * To be called at login and at every change of privilege (ASVS 7.2.4).
    * @throws HOLDFAST_SESSION_GONE the session ended meanwhile and there was data to keep
+   * @throws HOLDFAST_ID_UNDELIVERABLE no reply can bring the new id: on a WebSocket, after `hijack()`, after the reply. Nothing was removed
+   * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: the old id may be dead
    */
   regenerate(keep?: readonly string[]): Promise<void>
@@ -133,6 +140,7 @@ export interface SessionMembers<Data = SessionData> {
    * Ends the session. The id is dead when it resolves, and no slow request brings it back.
    * What is written afterwards begins a new session.
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT: the id may be alive
+   * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   destroy(): Promise<void>
 }
