@@ -353,8 +353,10 @@ for (const [name, publish] of Object.entries(publishers)) {
 t.test('S31: a head that the app writes itself is kept private in each form that Node takes, and the app\'s own object as it was', async (t) => {
   const { app } = await serve(t)
   const shared = Object.freeze({ 'Cache-Control': 'public, max-age=600', 'Edge-Control': 'max-age=600' })
+  const constant = Object.freeze({ 'cache-control': 'public, max-age=600', 'edge-control': 'max-age=600' })
   const heads: Readonly<Record<string, (reply: FastifyReply) => unknown>> = {
     'an object': ({ raw }) => raw.writeHead(200, shared),
+    'an object in lower case': ({ raw }) => raw.writeHead(200, constant),
     'an object, after a message': ({ raw }) => raw.writeHead(200, 'Fine', shared),
     'a list': ({ raw }) => raw.writeHead(200, Object.entries(shared).flat()),
     'what the reply has, and more': (reply) => reply.raw.writeHead(200, { ...reply.getHeaders() as object, ...shared }),

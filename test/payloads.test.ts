@@ -85,6 +85,12 @@ function touchy(): Source {
   }
 }
 
+/** A stream that says that it failed, and stays as it is. */
+function halfhearted(): Source {
+  const source = readable()
+  return { ...source, fail: (error) => { (source.payload as Readable).emit('error', error) } }
+}
+
 function web(): Source {
   let controller!: ReadableStreamDefaultController
   let cancelled = false
@@ -114,7 +120,8 @@ function foreignResponse(): Source {
 
 const sources: Readonly<Record<string, () => Source>> = {
   'a Readable': readable, 'an old-style stream': oldStyle, 'a stream that flows already': flowing, 'a stream that goes elsewhere too': piped,
-  'a stream that cannot be destroyed in peace': touchy, 'a web stream': web, 'a Response': response, 'a Response with a stream of Node': foreignResponse
+  'a stream that cannot be destroyed in peace': touchy, 'a stream that is not destroyed by its error': halfhearted,
+  'a web stream': web, 'a Response': response, 'a Response with a stream of Node': foreignResponse
 }
 
 type Phase = 'during' | 'after'

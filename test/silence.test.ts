@@ -48,8 +48,8 @@ const changes: Readonly<Record<string, (session: Session) => void>> = {
   'maxAge': (session) => { session.maxAge = 7 }
 }
 
-/** When a request may change its session too late. */
-const moments: Readonly<Record<string, (app: FastifyInstance, change: (session: Session) => void) => void>> = {
+/** When a request may change its session too late; what it answers is done long after the reply. */
+const moments: Readonly<Record<string, (app: FastifyInstance, change: (session: Session) => void) => (() => void) | void>> = {
   'in a later onSend hook': (app, change) => {
     app.addHook('onSend', async ({ url, session }) => { if (url === '/') change(session) })
     app.get('/', async ({ session }) => ({ ...session }))
@@ -78,11 +78,12 @@ const moments: Readonly<Record<string, (app: FastifyInstance, change: (session: 
     app.get('/', async ({ session }) => ({ ...session }))
   },
   'long after the reply': (app, change) => {
+    let held!: Session
     app.get('/', async ({ session }) => {
-      session.get('a')
-      void settle().then(() => { change(session) })
-      return 'ok'
+      held = session
+      return session.get('a')
     })
+    return () => { change(held) }
   }
 }
 
@@ -94,12 +95,14 @@ for (const [when, arrange] of Object.entries(moments)) {
         session.a = 'old'
         session.cart = []
       })
-      arrange(app, change)
+      const later = arrange(app, change)
       const id = carriedBy(await app.inject('/begin')).cookie as string
       await settle()
       t.same(taken(log), [])
       await app.inject({ url: '/', cookies: { session_id: id } })
-      for (let time = 0; time < 4; time += 1) await settle()
+      await settle()
+      later?.()
+      for (let time = 0; time < 3; time += 1) await settle()
       const messages = taken(log)
       t.equal(messages.length, 1, what)
       t.match(messages[0], /not stored.*session\.update\(\) or session\.save\(\)/, what)
@@ -121,11 +124,13 @@ t.test('in production a new key is noticed at any time, and another value by the
   for (const [when, what] of cases) {
     const { app, log } = await serve(t)
     app.get('/begin', async ({ session }) => { session.a = 'old' })
-    moments[when]?.(app, changes[what] as (session: Session) => void)
+    const later = moments[when]?.(app, changes[what] as (session: Session) => void)
     const id = carriedBy(await app.inject('/begin')).cookie as string
     taken(log)
     await app.inject({ url: '/', cookies: { session_id: id } })
-    for (let time = 0; time < 4; time += 1) await settle()
+    await settle()
+    later?.()
+    for (let time = 0; time < 3; time += 1) await settle()
     t.match(taken(log).filter((line) => !line.includes('Secure')), [/not stored/], `${what} ${when}`)
   }
 })
@@ -170,14 +175,21 @@ overEveryStore(t, 'what is read late, or stored by update() or save(), is warned
 
 t.test('P13: a change after an update() that came after the reply is warned of too', async (t) => {
   const { app, log } = await serve(t)
-  app.get('/', async ({ session }, reply) => reply.send(Readable.from((async function * () {
-    yield 'one'
-    await session.update((draft) => { draft.n = 1 })
-    session.a = 'late'
-  })())))
+  let goOn!: () => void
+  const replied = new Promise<void>((resolve) => { goOn = resolve })
+  app.get('/', async ({ session }) => {
+    void replied.then(async () => {
+      await session.update((draft) => { draft.n = 1 })
+      await settle()
+      session.a = 'late'
+    })
+    return { ...session }
+  })
   const id = await begin(app)
   await app.inject({ url: '/', cookies: { session_id: id } })
   await settle()
+  goOn()
+  for (let time = 0; time < 3; time += 1) await settle()
   t.match(taken(log), [/not stored/])
   t.same(await stored(app, id), { a: 'old', n: 1 })
 })
@@ -349,6 +361,26 @@ overEveryStore(t, 'touch() on a page that is hijacked keeps the session alive', 
   }
 })
 
+overEveryStore(t, 'touch() on a socket moves the expiry while it is open', async (t, serveOver, advance) => {
+  const { app } = await serveOver({ maxAge: 3600 })
+  await app.register(websocket)
+  await app.register(async (scope) => {
+    scope.get('/socket', { websocket: true }, (socket, { session }) => { socket.on('message', () => { session.touch() }) })
+  })
+  const id = await begin(app)
+  const publicId = app.sessions.publicIdOf(id)
+  const socket = new WebSocket(`ws://127.0.0.1:${await listen(app)}/socket`, { headers: { cookie: `session_id=${id}` } })
+  await once(socket, 'open')
+  for (let time = 0; time < 7; time += 1) {
+    await advance(600_000)
+    const before = (await app.sessions.get(publicId))?.expiresAt as number
+    socket.send('here')
+    for (let tries = 0; tries < 1000 && (await app.sessions.get(publicId))?.expiresAt === before; tries += 1) await nextTurn()
+    t.ok((await app.sessions.get(publicId))?.expiresAt as number > before)
+  }
+  socket.close()
+})
+
 overEveryStore(t, 'P2: what save() put on the reply does not go out if the session ends before the commit', async (t, serveOver) => {
   const { app } = await serveOver()
   app.get('/', async ({ session }) => {
@@ -362,6 +394,19 @@ overEveryStore(t, 'P2: what save() put on the reply does not go out if the sessi
     t.equal(reply.statusCode, 200)
     t.same(carriedBy(reply), { header: undefined, cookie: undefined })
   }
+})
+
+overEveryStore(t, 'save() before a reply of Fastify: the cookie that it refreshed goes out', async (t, serveOver, advance) => {
+  const { app } = await serveOver({ maxAge: 3600 })
+  app.get('/', async ({ session }) => {
+    await session.save()
+    return 'ok'
+  })
+  const id = await begin(app)
+  await advance(600_000)
+  const reply = await app.inject({ url: '/', cookies: { session_id: id } })
+  t.match(setCookies(reply), [/Max-Age=3600/])
+  t.equal(setCookies(reply).length, 1)
 })
 
 overEveryStore(t, 'P8: nor if the commit fails', async (t, serveOver) => {
