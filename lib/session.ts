@@ -132,8 +132,8 @@ export class Session implements SessionMembers {
     return keys.length !== Object.keys(before).length || keys.some((key) => own[key] !== before[key])
   }
 
-  /** A watched session has got a key. */
-  static keyAdded(session: object): void {
+  /** A watched session has got a key, or a member of it was set. */
+  static wasSet(session: object): void {
     if (#host in session) session.#host.changedLate()
   }
 
@@ -168,11 +168,11 @@ for (const name of ['signal', 'subject', 'cookie', 'reload', '__proto__']) {
 }
 Object.freeze(Session.prototype)
 
-/** Stands between a watched session and its members: whatever is set and is no member comes by here. */
+/** Stands between a watched session and its members: whatever is set comes by here, but for a key that is there. */
 const watchedMembers = new Proxy<object>(Object.freeze(Object.create(Session.prototype)), {
   set(members, key, value, session: object) {
     const done = Reflect.set(members, key, value, session)
-    Session.keyAdded(session)
+    Session.wasSet(session)
     return done
   }
 })

@@ -232,7 +232,6 @@ export class UnitOfWork implements SessionHost {
     this.#assertThere()
     if (seconds !== undefined && !isLifetime(seconds)) throw new SessionError('HOLDFAST_VALUE_INVALID')
     this.#maxAge = seconds
-    this.changedLate()
   }
 
   get attributes(): Readonly<CookieAttributes> {

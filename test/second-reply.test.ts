@@ -297,6 +297,21 @@ t.test('P6: a guard that returns its reply keeps the handler from running until 
   t.same([reply.statusCode, reply.body, ran], [200, 'log in', []])
 })
 
+overEveryStore(t, 'P6: whoever awaits the reply goes on when it has gone out, and not before', async (t, serveOver) => {
+  const { app } = await serveOver()
+  const seen: unknown[] = []
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    reply.send(Readable.from(['first']))
+    await reply
+    seen.push(reply.raw.writableEnded)
+    return reply
+  })
+  t.equal((await app.inject('/')).body, 'first')
+  await settle()
+  t.same(seen, [true])
+})
+
 // Fastify's own reply, when time has run out.
 
 for (const when of ['before', 'during', 'after'] as const) {
