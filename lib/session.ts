@@ -124,6 +124,12 @@ export class Session implements SessionMembers {
     }
   }
 
+  /** Refuses every key from now on, with a coded error. */
+  static close(session: Session): void {
+    Object.setPrototypeOf(session, watchedMembers)
+    Object.freeze(session)
+  }
+
   /** Whether a watched session has other keys than when the watch began, or another value under one, by identity. */
   static differs(session: Session): boolean {
     const before = session.#watched?.values ?? {}
@@ -168,12 +174,13 @@ for (const name of ['signal', 'subject', 'cookie', 'reload', '__proto__']) {
 }
 Object.freeze(Session.prototype)
 
-/** Stands between a watched session and its members: whatever is set comes by here, but for a key that is there. */
+/** Stands between the session and its members where it is watched or closed: whatever is set comes by here, but for a key that is there. */
 const watchedMembers = new Proxy<object>(Object.freeze(Object.create(Session.prototype)), {
   set(members, key, value, session: object) {
-    const done = Reflect.set(members, key, value, session)
+    // Nothing else refuses than a session that is closed: in sloppy code too, which would not hear of it.
+    if (!Reflect.set(members, key, value, session)) throw unavailableError()
     Session.wasSet(session)
-    return done
+    return true
   }
 })
 

@@ -338,7 +338,7 @@ export class UnitOfWork implements SessionHost {
       const session = new Session(this, codec.parse(this.#baseText))
       // What does not come back in the order in which it was stored would look like a change.
       if (Session.hidesKeys(session)) this.#baseText = codec.stringify(Session.read(session))
-      if (this.status === 'none') Object.freeze(session)
+      if (this.status === 'none') Session.close(session)
       return session
     } catch {
       // A record that can't be decoded is as good as none: an id that does not resolve.

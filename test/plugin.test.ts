@@ -110,12 +110,16 @@ t.test('the app\'s own @fastify/cookie goes together with it, before or after, o
   }
 })
 
+// The body of a new Function is not strict, as CommonJS is not.
+// oxlint-disable-next-line no-new-func, typescript/no-implied-eval
+const sloppily = new Function('session', 'session.a = 1') as (session: object) => void
+
 t.test('a route that opted out has a session that is empty and frozen, asks no store and sends nothing', async (t) => {
   const { app, store } = await serve(t)
   app.get('/out', { config: { session: false } }, async ({ session }) => {
     const refusals: unknown[] = []
     const tries = [
-      () => { session.a = 'x' }, () => { session.set('a', 'x') }, () => { session.maxAge = 7 }, () => { session.touch() }, () => { session.options({ path: '/' }) },
+      () => { session.a = 'x' }, () => { sloppily(session) }, () => { session.set('a', 'x') }, () => { session.maxAge = 7 }, () => { session.touch() }, () => { session.options({ path: '/' }) },
       () => session.save(), () => session.update(() => {}), () => session.regenerate(), () => session.destroy()
     ]
     for (const attempt of tries) {
@@ -133,7 +137,7 @@ t.test('a route that opted out has a session that is empty and frozen, asks no s
   for (const headers of [{ 'x-session-id': id }, { cookie: `session_id=${id}` }, {}] as const) {
     const reply = await app.inject({ url: '/out', headers })
     t.same(reply.json(), {
-      frozen: true, data: {}, keys: [], truthy: true, refusals: ['TypeError', ...Array.from({ length: 8 }, () => 'HOLDFAST_SESSION_UNAVAILABLE')]
+      frozen: true, data: {}, keys: [], truthy: true, refusals: Array.from({ length: 10 }, () => 'HOLDFAST_SESSION_UNAVAILABLE')
     })
     t.same([carriedBy(reply), reply.headers['vary'], reply.headers['cache-control']], [{ header: undefined, cookie: undefined }, undefined, undefined])
   }
