@@ -5,7 +5,7 @@ import type { ServerResponse } from 'node:http'
 export interface Fields {
   getHeaders(): object
   getHeader(name: string): unknown
-  header(name: string, value: string): unknown
+  header(name: string, value: string | string[]): unknown
   removeHeader(name: string): unknown
 }
 
@@ -73,7 +73,7 @@ class Head implements Fields {
     return this.#given?.[name] ?? this.#raw.getHeader(name)
   }
 
-  header(name: string, value: string): void {
+  header(name: string, value: string | string[]): void {
     this.removeHeader(name)
     this.#raw.setHeader(name, value)
   }

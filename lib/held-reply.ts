@@ -6,56 +6,46 @@ import { discard, WaitingPayload } from './payload.ts'
  * A reply that waits for its commit. Fastify counts a reply as sent once it has been written, and until then lets the next hook,
  * the handler, a time-out or a second `send()` go on and overtake it. From here to `release()` the reply counts as sent:
  * - Fastify runs no further hook and no handler, and refuses another reply with its own warning;
- * - what the late code does to status, headers and trailers is undone, and a stream that it sends is destroyed;
+ * - what late code does to status, headers and trailers is undone, and a stream that it sends is destroyed;
  * - `await reply` waits for the end of the response, as it always does.
+ *
+ * What late code does by `reply.raw.write()`, `writeHead()` and `end()` goes past Fastify, and past this.
  */
 export class HeldReply {
   readonly #reply: FastifyReply
   readonly #payload: WaitingPayload
-  readonly #status: number
-  readonly #headers: Headers
-  readonly #restoreMembers: () => void
+  readonly #restore: readonly (() => void)[]
   #end!: () => void
 
   constructor(reply: FastifyReply, payload: unknown) {
     const released = new Promise<void>((resolve) => { this.#end = resolve })
-    const ignore = (): FastifyReply => reply
     this.#reply = reply
     this.#payload = new WaitingPayload(payload)
-    this.#status = reply.statusCode
-    this.#headers = headersOf(reply)
-    this.#restoreMembers = override(reply, {
+    this.#restore = [rememberOwn(reply), rememberHead(reply), override(reply, {
       sent: { value: true, enumerable: true },
-      send: {
-        value(late: unknown): FastifyReply {
-          discard(late)
-          // Fastify sees that the reply has been sent, and says so in the log.
-          return sendOf(reply).call(reply, late) as FastifyReply
-        }
-      },
-      trailer: { value: ignore },
-      removeTrailer: { value: ignore },
+      send: { value: (late: unknown) => this.refuse(late) },
       // oxlint-disable-next-line unicorn/no-thenable -- a reply of Fastify is one
       then: {
         value(fulfilled: () => void, rejected: (error: Error) => void): void {
           void released.then(() => { reply.then(fulfilled, rejected) })
         }
       }
-    })
+    })]
+  }
+
+  /** Ends a second reply. */
+  refuse(late: unknown): FastifyReply {
+    const reply = this.#reply
+    if (!this.#payload.isOf(late)) discard(late, reply)
+    // Fastify's own method: it sees that the reply has been sent, and says so in the log.
+    const send = Reflect.get(Object.getPrototypeOf(reply) as object, 'send') as (payload: unknown) => FastifyReply
+    return send.call(reply, late)
   }
 
   /** Lets the reply go on as it was when it was held. */
   release(): void {
-    const reply = this.#reply
-    this.#restoreMembers()
-    if (reply.statusCode !== this.#status) reply.code(this.#status)
-    const present = reply.getHeaders()
-    for (const name of Object.keys(present)) {
-      if (!Object.hasOwn(this.#headers, name)) reply.removeHeader(name)
-    }
-    for (const [name, value] of Object.entries(this.#headers)) {
-      if (String(present[name]) !== String(value)) reply.removeHeader(name).header(name, value)
-    }
+    for (const restore of this.#restore) restore()
+    this.#payload.release()
     this.#end()
   }
 
@@ -70,20 +60,58 @@ export class HeldReply {
   }
 }
 
-type Headers = ReturnType<FastifyReply['getHeaders']>
+type Contents = Record<string, unknown>
 
-/** The headers as they are now: Fastify adds cookies to the list that is already there. */
-function headersOf(reply: FastifyReply): Headers {
-  const headers = reply.getHeaders()
-  for (const [name, value] of Object.entries(headers)) {
-    if (Array.isArray(value)) headers[name] = [...value]
+/**
+ * Fastify keeps what a reply is to be in own properties under symbols: its headers and trailers, and what was said of its status
+ * and of an error. Answers how to have all of it as it is now.
+ */
+function rememberOwn(reply: FastifyReply): () => void {
+  const own = reply as unknown as Record<symbol, unknown>
+  const before = new Map(Object.getOwnPropertySymbols(reply).map((key) => {
+    const value = own[key]
+    return [key, { value, contents: isPlain(value) ? copyOf(value) : undefined }]
+  }))
+  return () => {
+    for (const key of Object.getOwnPropertySymbols(reply)) {
+      if (!before.has(key)) delete own[key]
+    }
+    for (const [key, { value, contents }] of before) {
+      own[key] = value
+      if (contents === undefined) continue
+      for (const name of Object.keys(value as Contents)) delete (value as Contents)[name]
+      Object.assign(value as Contents, contents)
+    }
   }
-  return headers
 }
 
-/** What `reply.send` is where nothing stands before it. */
-function sendOf(reply: FastifyReply): (payload: unknown) => unknown {
-  return Reflect.get(Object.getPrototypeOf(reply) as object, 'send') as (payload: unknown) => unknown
+/** What stands on the response itself: Fastify reads the status from it, and lays its headers over those. */
+function rememberHead({ raw }: FastifyReply): () => void {
+  const { statusCode } = raw
+  const hadMessage = Object.hasOwn(raw, 'statusMessage')
+  const headers = copyOf(raw.getHeaders())
+  return () => {
+    raw.statusCode = statusCode
+    // A response of HTTP/2 has none, and warns whoever looks.
+    if (!hadMessage && Object.hasOwn(raw, 'statusMessage')) raw.statusMessage = undefined as unknown as string
+    if (raw.headersSent) return
+    const present = raw.getHeaders()
+    for (const name of Object.keys(present)) {
+      if (!Object.hasOwn(headers, name)) raw.removeHeader(name)
+    }
+    for (const [name, value] of Object.entries(headers)) {
+      if (String(present[name]) !== String(value)) raw.setHeader(name, value as string)
+    }
+  }
+}
+
+function isPlain(value: unknown): value is Contents {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
+}
+
+/** Lists are copied too: Fastify adds a cookie to the list that is there. */
+function copyOf(contents: object): Contents {
+  return Object.fromEntries(Object.entries(contents).map(([name, value]) => [name, Array.isArray(value) ? [...value as unknown[]] : value]))
 }
 
 /** Puts members before those that an object has. Answers how to take them away again. */

@@ -258,6 +258,7 @@ export class SessionManager implements Operations {
       }
     }
     const kept = codec.stringify(pick(data, keep))
+    this.#withdraw(work)
     work.restart('regenerated')
     work.show(kept, snapshot)
   }
@@ -269,8 +270,15 @@ export class SessionManager implements Operations {
   *#destroy(operation: Operation, work: UnitOfWork): Steps<void> {
     const held = work.held()
     if (work.mayBeStored) yield* this.#remove(operation, work, destroyed)
+    this.#withdraw(work)
     work.restart('destroyed')
     work.drop(held)
+  }
+
+  /** What `save()` has put on the reply is not to go out any more, whoever sends it. */
+  #withdraw(work: UnitOfWork): void {
+    const { reply } = work
+    if (work.announced && reply !== undefined && work.endedAs === undefined && !reply.raw.headersSent) this.#announce(work, reply, nothing)
   }
 
   /** Takes the record away; who is answered the record is the one who did. */
@@ -297,11 +305,10 @@ export class SessionManager implements Operations {
       const fail = (error: unknown): void => {
         if (error instanceof SessionError) {
           // A fault of the store fails the request; so does an error that nobody can have waited for.
-          const isFault = error.statusCode === 503 || (work.committing && error.code !== 'HOLDFAST_SESSION_GONE')
-          if (isFault) work.fault ??= error
+          if (error.statusCode === 503 || (work.committing && error.code !== 'HOLDFAST_SESSION_GONE')) work.fault ??= error
           result.catch(() => {})
-          // The reply can't tell of it any more.
-          if (isFault && work.committed !== undefined) work.reply?.log.warn({ err: error, session: work.knownKey }, 'an operation on the session failed after its reply')
+          // No reply can tell of it any more.
+          if (error.code !== 'HOLDFAST_SESSION_GONE' && work.committed !== undefined) work.reply?.log.warn({ err: error, session: work.knownKey }, 'an operation on the session failed after its reply')
         }
         finish()
         reject(error)

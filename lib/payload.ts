@@ -6,26 +6,21 @@ function isResponse(payload: unknown): payload is Response {
   return Object.prototype.toString.call(payload) === '[object Response]'
 }
 
+/** What of a payload may be a stream. */
+function bodyOf(payload: unknown): unknown {
+  return isResponse(payload) ? payload.body : payload
+}
+
 /** The status that a reply with this payload goes out with. */
 export function statusOf(reply: FastifyReply, payload: unknown): number {
   return isResponse(payload) ? payload.status : reply.statusCode
 }
 
-/**
- * Moves the status and the headers of a web Response to the reply. Fastify would lay them over those of the reply,
- * and ours would be lost.
- */
-export function unwrapResponse(reply: FastifyReply, payload: unknown): unknown {
-  if (!isResponse(payload) || payload.bodyUsed) return payload
-  reply.code(payload.status)
-  for (const [name, value] of payload.headers) reply.header(name, value)
-  // The Response of node-fetch has a stream of Node as its body, which Fastify sends as it is.
-  return isNodeStream(payload.body) ? payload.body : new Response(payload.body, { status: payload.status })
-}
-
 /** Ends a stream that nobody will read. Any other payload is left alone: an object of the app may have a `destroy()` of its own. */
-export function discard(payload: unknown): void {
-  const body: unknown = isResponse(payload) ? payload.body : payload
+export function discard(payload: unknown, { request }: FastifyReply): void {
+  const body = bodyOf(payload)
+  // To destroy the request is to destroy the connection, and the reply with it.
+  if (body === request.raw) return
   if (isNodeStream(body)) {
     // A stream may emit an error because it is destroyed, as the bodies of undici do.
     body.on?.('error', () => {})
@@ -40,21 +35,43 @@ export function discard(payload: unknown): void {
 
 /**
  * A payload that waits for the commit. Fastify listens to a stream only from the moment it sends it. Until then the stream
- * is ours to guard: an error must not end the process, and a stream that does not wait to be read must not lose a byte.
+ * is ours to guard: an error must not end the process, and a stream that does not wait for Fastify must not lose a byte.
  */
 export class WaitingPayload {
-  readonly payload: unknown
+  readonly #payload: unknown
+  #buffered: unknown
   #failure: { readonly error: unknown } | undefined
+  #release: (() => void) | undefined
 
   constructor(payload: unknown) {
-    const body: unknown = isResponse(payload) ? payload.body : payload
-    this.payload = payload
-    if (!isNodeStream(body)) return
+    this.#payload = payload
+    const body = bodyOf(payload)
+    if (!isNodeStream(body) || body.on === undefined) return
     const fail = (error: unknown): void => { this.#failure ??= { error } }
-    body.on?.('error', fail)
-    if (body === payload && !waitsToBeRead(body)) {
-      this.payload = pipeline(body as unknown as Readable, new PassThrough(), (error) => { if (error) fail(error) })
+    body.on('error', fail)
+    if (body !== payload) return
+    const buffer = (): void => {
+      this.#buffered ??= pipeline(body as unknown as Readable, new PassThrough(), (error) => { if (error) fail(error) })
     }
+    if (isFlowing(body)) buffer()
+    // Before its first byte: somebody else may begin to read it.
+    body.on('resume', buffer)
+    this.#release = () => { body.removeListener?.('resume', buffer) }
+  }
+
+  /** What to send in its place. */
+  get payload(): unknown {
+    return this.#buffered ?? this.#payload
+  }
+
+  /** Whether another payload is this one, or has the same body. */
+  isOf(other: unknown): boolean {
+    return other === this.#payload || (bodyOf(other) !== undefined && bodyOf(other) === bodyOf(this.#payload))
+  }
+
+  /** From now on Fastify reads. */
+  release(): void {
+    this.#release?.()
   }
 
   /** @throws what the stream has failed with */
@@ -66,7 +83,8 @@ export class WaitingPayload {
 /** A stream as Fastify accepts one: of any age, of any library. */
 interface NodeStream {
   pipe(destination: unknown): unknown
-  on?(event: 'error', listener: (error: unknown) => void): unknown
+  on?(event: 'error' | 'resume', listener: (error: unknown) => void): unknown
+  removeListener?(event: 'resume', listener: () => void): unknown
   read?(): unknown
   readonly readableFlowing?: boolean | null
   destroy?(): unknown
@@ -82,7 +100,7 @@ function isWebStream(payload: unknown): payload is ReadableStream {
   return typeof (payload as Partial<ReadableStream> | null | undefined)?.getReader === 'function'
 }
 
-/** Not so: streams of before Node.js 0.10, which have no `read()`, and those that already flow to somebody else. */
-function waitsToBeRead(stream: NodeStream): boolean {
-  return typeof stream.read === 'function' && stream.readableFlowing !== true
+/** Whether a stream gives what it has without being asked: those of before Node.js 0.10, which have no `read()`, and those that somebody else reads. */
+function isFlowing(stream: NodeStream): boolean {
+  return typeof stream.read !== 'function' || stream.readableFlowing === true
 }

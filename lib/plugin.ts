@@ -9,8 +9,9 @@ import { HeldReply } from './held-reply.ts'
 import { SessionManager } from './manager.ts'
 import { isPromise } from './operation.ts'
 import { configure } from './options.ts'
-import { discard, statusOf, unwrapResponse } from './payload.ts'
+import { discard, statusOf } from './payload.ts'
 import { claimNames } from './registrations.ts'
+import { Reporter } from './reporter.ts'
 import { StoredSessions } from './sessions.ts'
 import { isHandshake, Transports, type Outcome } from './transport.ts'
 import type { UnitOfWork } from './unit-of-work.ts'
@@ -38,16 +39,16 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   }
   const manager = new SessionManager(config, announceEarly)
   const none = manager.none()
+  // Without a logger nobody would hear of it.
   const hasLogger = (fastify.log.level as string | undefined) !== undefined
-  const watchesEveryKey = process.env['NODE_ENV'] !== 'production'
+  const reporter = hasLogger ? new Reporter(process.env['NODE_ENV'] !== 'production') : undefined
   const workKey = Symbol(`fastify-holdfast ${sessionName}`)
   const workOf = (request: FastifyRequest): UnitOfWork | null => (request as Worked)[workKey] ?? null
   const setWork = (request: FastifyRequest, work: UnitOfWork): void => { (request as Worked)[workKey] = work }
   const begin = (request: FastifyRequest, reply: FastifyReply, work: UnitOfWork): void => {
     work.reply = reply
+    work.reporter = reporter
     setWork(request, work)
-    // After the handshake Fastify runs no hook of this request any more.
-    if (hasLogger && isHandshake(request.headers)) request.raw.socket.once('close', () => { reportLost(request.log, work) })
   }
   // Whoever replies to a request that was never resolved, or that failed to be, may ask for a session: there is none.
   const settleForNone = (request: FastifyRequest): void => { if (workOf(request) === null) setWork(request, none) }
@@ -68,8 +69,17 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
       setWork(request, none)
       return done()
     }
-    const work = manager.resolve(transports.read(request.raw.headers, request.log))
-    if (isPromise(work)) return work.then((resolved) => { begin(request, reply, resolved) })
+    const refuse = (error: unknown): never => {
+      settleForNone(request)
+      throw error
+    }
+    let work: UnitOfWork | Promise<UnitOfWork>
+    try {
+      work = manager.resolve(transports.read(request.raw.headers, request.log))
+    } catch (error) {
+      return refuse(error)
+    }
+    if (isPromise(work)) return work.then((resolved) => { begin(request, reply, resolved) }, refuse)
     begin(request, reply, work)
     done()
   })
@@ -83,68 +93,57 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     settleForNone(request)
     const work = workOf(request) as UnitOfWork
     if (work === none) return done()
-    if (work.committing) {
-      // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
-      if (work.committed !== undefined) return done()
-      // A second reply, which an earlier hook held up until now. It ends here: `send` refuses it.
-      reply.send(payload)
+    if (work.heldReply !== undefined) {
+      // A second reply, which an earlier hook held up until now.
+      work.heldReply.refuse(payload)
       return
     }
-    const succeed = (outcome: Outcome, body: unknown): unknown => {
-      tellCommit(request.log, work, sessionName, outcome.did)
+    // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
+    if (work.committing) return done()
+    const succeed = (outcome: Outcome, waited: boolean): void => {
       work.committed = 'done'
-      if (hasLogger) work.watch(reportLate, watchesEveryKey)
-      const unwrapped = unwrapResponse(reply, body)
       announce(work, reply, outcome)
-      return unwrapped
+      tellCommit(request.log, work, sessionName, outcome.did)
+      reporter?.committed(work, waited)
     }
-    const fail = (error: unknown, body: unknown): unknown => {
-      tellCommit(request.log, work, sessionName, 'failed')
+    const fail = (error: unknown): void => {
       work.committed = 'failed'
-      transports.retract(reply)
+      tellCommit(request.log, work, sessionName, 'failed')
+      // The id that save() announced is live still, and the one that the client has may not be.
+      if (!work.announced || work.status !== 'loaded') transports.retract(reply)
       if (work.accessed) transports.vary(reply)
-      if (statusOf(reply, body) < 400) {
+      if (statusOf(reply, payload) < 400) {
         takeOffSuccess(reply)
-        discard(body)
+        discard(payload, reply)
         throw error
       }
       // The reply is an error already, and stays as it is.
       reply.log.error({ err: error }, 'the session could not be committed')
-      return body
     }
-    let outcome: Outcome | Promise<Outcome>
+    let outcome: Outcome | Promise<Outcome> | undefined
     try {
       outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
+      if (!isPromise(outcome)) succeed(outcome, false)
     } catch (error) {
-      return done(null, fail(error, payload))
+      fail(error)
     }
-    if (!isPromise(outcome)) return done(null, succeed(outcome, payload))
+    if (outcome === undefined || !isPromise(outcome)) return done()
     const held = new HeldReply(reply, payload)
-    const goOn = (settle: () => unknown): void => {
-      held.release()
+    work.heldReply = held
+    const goOn = (settle: () => void): void => {
+      work.heldReply = undefined
       try {
-        const body = settle()
+        held.release()
+        settle()
         held.assertPayload()
         // Fastify goes on in this very step: nobody can reply between the release and this.
-        done(null, body)
+        done(null, held.payload)
       } catch (error) {
         done(error as Error)
       }
     }
-    outcome.then((end) => { goOn(() => succeed(end, held.payload)) }, (error: unknown) => { goOn(() => fail(error, held.payload)) })
+    outcome.then((end) => { goOn(() => { succeed(end, true) }) }, (error: unknown) => { goOn(() => { fail(error) }) })
   })
-
-  // Without a logger nobody would hear of it; with one, Fastify listens for the end of each response anyway.
-  if (hasLogger) {
-    fastify.addHook('onResponse', function reportUncommitted(request, _reply, done) {
-      const work = workOf(request)
-      if (work !== null && work !== none) {
-        if (!work.committing) reportLost(request.log, work)
-        else if (work.accessed && (watchesEveryKey || work.hasOtherValues())) work.changedLate()
-      }
-      done()
-    })
-  }
 
   if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })
 }
@@ -170,22 +169,6 @@ function tellCommit(log: FastifyBaseLogger & { isLevelEnabled?: (level: string) 
   const message = { sessionName, session: work.knownKey, removed: work.removed, status: work.endedAs, outcome }
   if (isDebug) log.debug(message, 'session committed')
   if (committed.hasSubscribers) committed.publish(message)
-}
-
-/** Where hijack() or reply.raw went past the commit: what was changed is lost, and so is a new id. */
-function reportLost(log: FastifyBaseLogger, work: UnitOfWork): void {
-  if (work.isUnstored()) {
-    log.warn({ session: work.knownKey }, 'What the request changed in its session was not stored: the reply went out past Fastify. Call session.save() before it does.')
-  } else if (!work.delivered && (work.status === 'regenerated' || (work.record !== undefined && work.isNew && !work.adopted))) {
-    log.warn({ session: work.knownKey }, 'The request began a session whose id the client did not get: the reply went out past Fastify. ' +
-      'Call session.save() before it does, and hand on reply.getHeaders().')
-  }
-}
-
-/** What was changed when the commit was over is lost. */
-function reportLate({ reply, knownKey }: UnitOfWork): void {
-  reply?.log.warn({ session: knownKey }, 'What was changed in the session after its reply was not stored. Change it before the reply is sent, ' +
-    'or store it with session.update() or session.save().')
 }
 
 /** @fastify/cookie loads its parser and serialiser when it is registered. This registers it nowhere, so that the app may do as it likes. */

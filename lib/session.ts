@@ -88,7 +88,7 @@ export class Session implements SessionMembers {
     const own = session as unknown as Data
     const held = { ...own }
     const watched = session.#watched
-    if (watched !== undefined) Object.setPrototypeOf(session, Session.prototype)
+    if (watched !== undefined) Reflect.setPrototypeOf(session, Session.prototype)
     // All anew, in the order of the data: in another order the same data would look changed.
     for (const key of Object.keys(held)) delete own[key]
     session.#hidden = undefined
@@ -106,10 +106,11 @@ export class Session implements SessionMembers {
    */
   static watch(session: Session, everyKey: boolean): void {
     session.#watched = { everyKey, values: { ...session as unknown as Data } }
-    Object.setPrototypeOf(session, watchedMembers)
+    // An app may have frozen it: then nothing changes.
+    Reflect.setPrototypeOf(session, watchedMembers)
     if (!everyKey) return
     for (const [key, value] of Object.entries(session)) {
-      Object.defineProperty(session, key, {
+      Reflect.defineProperty(session, key, {
         get() {
           if (typeof value === 'object') session.#host.changedLate()
           return value

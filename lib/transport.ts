@@ -2,7 +2,7 @@ import { fastifyCookie } from '@fastify/cookie'
 import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { IncomingHttpHeaders } from 'node:http'
 
-import { beforeHead, keepPrivate, vary } from './caches.ts'
+import { beforeHead, keepPrivate, vary, type Fields } from './caches.ts'
 import { rejected } from './diagnostics.ts'
 import { optionError } from './errors.ts'
 import { isWellFormed, type Signer } from './identifier.ts'
@@ -160,7 +160,7 @@ export class Transports {
     } else if (outcome.tell === 'clear' && sessionCookie !== false) {
       sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)
     }
-    if (sent || accessed) this.#guardCaching(reply, sent)
+    if (sent || accessed) this.#guard(reply, sent)
   }
 
   /** Takes off what `write` has put on the reply, but for what it says to caches. */
@@ -168,7 +168,7 @@ export class Transports {
     const { sessionHeader, sessionCookie } = this.#config
     if (sessionHeader !== false) reply.removeHeader(sessionHeader)
     if (sessionCookie !== false && reply.hasHeader('set-cookie')) {
-      const others = this.#otherCookies(reply, sessionCookie)
+      const others = otherCookies(reply, sessionCookie)
       reply.removeHeader('set-cookie')
       if (others.length > 0) reply.header('set-cookie', others)
     }
@@ -179,8 +179,7 @@ export class Transports {
     const { sessionHeader, sessionCookie } = this.#config
     beforeHead(reply, (fields) => {
       const inHeader = sessionHeader !== false && fields.getHeader(sessionHeader.toLowerCase()) !== undefined
-      const cookies = [fields.getHeader('set-cookie') ?? []].flat() as string[]
-      if (inHeader || cookies.some((cookie) => cookie.startsWith(`${sessionCookie}=`))) callback()
+      if (inHeader || cookiesOf(fields).some((cookie) => cookie.startsWith(`${sessionCookie}=`))) callback()
     })
   }
 
@@ -189,19 +188,35 @@ export class Transports {
     vary(reply, this.#requestHeaders)
   }
 
-  /** Says now what caches must know, for the hooks of others to see, and says it again at the end. */
-  #guardCaching(reply: FastifyReply, bearsId: boolean): void {
+  /** Says now what caches must know, for the hooks of others to see, and has the last word on it and on our own fields. */
+  #guard(reply: FastifyReply, bearsId: boolean): void {
+    const { sessionHeader, sessionCookie } = this.#config
     const names = this.#requestHeaders
-    if (bearsId) keepPrivate(reply)
+    if (!bearsId) {
+      vary(reply, names)
+      beforeHead(reply, (fields) => { vary(fields, names) })
+      return
+    }
+    keepPrivate(reply)
     vary(reply, names)
+    const header = this.#headerKey
+    const inHeader = sessionHeader === false ? undefined : reply.getHeader(sessionHeader)
+    const inCookie = sessionCookie === false ? undefined : this.#ownCookie(reply, sessionCookie)
     beforeHead(reply, (fields) => {
-      if (bearsId) keepPrivate(fields)
+      // A web Response brings its own, which Fastify lays over ours.
+      if (header !== undefined && inHeader !== undefined && ![undefined, inHeader].includes(fields.getHeader(header) as string | undefined)) fields.header(header, inHeader as string)
+      if (inCookie !== undefined) {
+        const cookies = cookiesOf(fields)
+        const others = otherCookies(fields, sessionCookie as string)
+        if (cookies.length > others.length + 1) fields.header('set-cookie', [...others, inCookie])
+      }
+      keepPrivate(fields)
       vary(fields, names)
     })
   }
 
-  #otherCookies(reply: FastifyReply, name: string): string[] {
-    return ([reply.getHeader('set-cookie')].flat() as string[]).filter((other) => !other.startsWith(`${name}=`))
+  #ownCookie(reply: FastifyReply, name: string): string | undefined {
+    return cookiesOf(reply).find((cookie) => cookie.startsWith(`${name}=`))
   }
 
   /** An id in a readable header would hand an HttpOnly session to every script on the page: only who speaks the header gets it there. */
@@ -228,7 +243,7 @@ export class Transports {
     if (!reply.hasHeader('set-cookie')) {
       reply.header('set-cookie', cookie)
     } else {
-      const others = this.#otherCookies(reply, name)
+      const others = otherCookies(reply, name)
       reply.removeHeader('set-cookie')
       reply.header('set-cookie', [...others, cookie])
     }
@@ -256,6 +271,16 @@ const duplicate = ';'
 
 // Fastify trusts nobody by a number of hops: whoever asks directly could have sent the header.
 const trustProxy = 'Behind a TLS proxy set the Fastify option trustProxy to the proxy\'s address, or to true; a number of hops will not do.'
+
+/** The cookies that a reply sets. */
+function cookiesOf(fields: Pick<Fields, 'getHeader'>): string[] {
+  return [fields.getHeader('set-cookie') ?? []].flat() as string[]
+}
+
+/** Those of another name. */
+function otherCookies(fields: Pick<Fields, 'getHeader'>, name: string): string[] {
+  return cookiesOf(fields).filter((cookie) => !cookie.startsWith(`${name}=`))
+}
 
 /** A request that named its session in the header may carry the cookie of another session, which is left alone. */
 function answersInCookie(carried: Carried): boolean {

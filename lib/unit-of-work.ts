@@ -3,10 +3,12 @@ import { inspect } from 'node:util'
 
 import { fault, gone } from './diagnostics.ts'
 import { SessionError, unavailableError } from './errors.ts'
+import type { HeldReply } from './held-reply.ts'
 import { mintId, publicIdOf } from './identifier.ts'
 import { expiry } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { cookieAttributes, isLifetime, type Config } from './options.ts'
+import type { Reporter } from './reporter.ts'
 import { Session, type SessionHost } from './session.ts'
 import { isHandshake, type Carried } from './transport.ts'
 import type { Status } from '../types/events.ts'
@@ -49,6 +51,8 @@ export class UnitOfWork implements SessionHost {
   pending: Promise<void> | undefined
   /** The request is being committed, or was. */
   committing = false
+  /** The reply, while it waits for the commit. */
+  heldReply: HeldReply | undefined
   /** How the commit ended. */
   committed: 'done' | 'failed' | undefined
   /** What is to bring the id to the client. Undefined: there is no client. */
@@ -57,6 +61,8 @@ export class UnitOfWork implements SessionHost {
   announced = false
   /** It was still on the reply when that was sent. */
   delivered = false
+  /** Undefined where nobody reads the log, and after a warning: there is one for a request. */
+  reporter: Reporter | undefined
   /** The status with which the commit began. */
   endedAs: Status | undefined
   /** The public id of a session that this request had removed. */
@@ -77,9 +83,6 @@ export class UnitOfWork implements SessionHost {
   /** The record's data, as it reads back from the session. */
   #baseText = ''
   #attributes: Readonly<CookieAttributes> | undefined
-  /** Is told once if something changes that will not be stored any more. */
-  #reportLate: ((work: UnitOfWork) => void) | undefined
-  #watchEveryKey = false
   #lateCheck = false
 
   constructor(config: Config, operations: Operations, carried: Carried, status: Status, publicId?: string) {
@@ -245,7 +248,7 @@ export class UnitOfWork implements SessionHost {
     } catch (cause) {
       throw new SessionError('HOLDFAST_VALUE_INVALID', { cause })
     }
-    if (this.committed !== undefined) this.#reportLateOnce()
+    if (this.committed !== undefined) this.#reportLate()
   }
 
   touch(): void {
@@ -275,19 +278,14 @@ export class UnitOfWork implements SessionHost {
 
   // What changes after the commit.
 
-  /**
-   * From now on, tells `report` of a change that is not stored. Whoever holds the session may change it at any time, so the session itself says
-   * when. In production only a new key is noticed at any time, and others by the end of the response: the rest would cost every request.
-   */
-  watch(report: (work: UnitOfWork) => void, everyKey: boolean): void {
-    this.#reportLate = report
-    this.#watchEveryKey = everyKey
+  /** From now on the session says when it is changed. @param everyKey whether it costs something to notice more changes */
+  watch(everyKey: boolean): void {
     if (this.#session !== undefined) Session.watch(this.#session, everyKey)
   }
 
   /** Something may have been changed. What is not stored by the end of the response, or soon after it if that is over, is lost. */
   changedLate(): void {
-    if (this.#reportLate === undefined || this.#lateCheck || this.committed !== 'done') return
+    if (this.#lateCheck || this.committed !== 'done' || this.reporter === undefined) return
     this.#lateCheck = true
     const { raw } = this.reply as FastifyReply
     if (raw.writableFinished || raw.destroyed) setImmediate(() => { this.#checkLate() })
@@ -298,15 +296,16 @@ export class UnitOfWork implements SessionHost {
     if (this.pending !== undefined) {
       void this.pending.then(() => { this.#checkLate() })
     } else {
-      if (this.isUnstored()) this.#reportLateOnce()
+      if (this.isUnstored()) this.#reportLate()
       // Only now: to look at an object is to be told that it may change.
       this.#lateCheck = false
     }
   }
 
-  #reportLateOnce(): void {
-    this.#reportLate?.(this)
-    this.#reportLate = undefined
+  /** Once. */
+  #reportLate(): void {
+    this.reporter?.changedLate(this)
+    this.reporter = undefined
   }
 
   /** Whether a key has another value than at the commit, by identity. */
@@ -328,7 +327,7 @@ export class UnitOfWork implements SessionHost {
   #showSession(): Session {
     const session = this.#buildSession()
     this.#session = session
-    if (this.#reportLate !== undefined) Session.watch(session, this.#watchEveryKey)
+    this.reporter?.shown(this)
     return session
   }
 
@@ -373,7 +372,10 @@ export class UnitOfWork implements SessionHost {
   /** Whether there is anything that was never stored, be it that it cannot be. */
   isUnstored(): boolean {
     try {
-      return this.status !== 'gone' && this.changes(this.snapshot())
+      if (this.status === 'gone') return false
+      const snapshot = this.snapshot()
+      // A lifetime alone is nothing to store.
+      return this.record === undefined ? snapshot.text !== '' : this.changes(snapshot)
     } catch {
       return true
     }

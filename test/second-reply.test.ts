@@ -9,7 +9,7 @@ import { TestClock } from '../lib/testing/index.ts'
 import { overEveryStore } from './helpers/attack.ts'
 import { carriedBy } from './helpers/browser.ts'
 import { begin, serve, setCookies, stored, unhandled } from './helpers/serve.ts'
-import { nextTurn, type Verb } from './helpers/stores.ts'
+import { nextTurn, slow, type Verb } from './helpers/stores.ts'
 import { Gate } from './races/gate.ts'
 
 async function settle(): Promise<void> {
@@ -130,6 +130,60 @@ overEveryStore(t, 'a second reply leaves neither its trailers nor its stream', a
   t.same([reply.body, reply.trailers], ['first', { 'x-first': 'first' }])
   // After a reply that is written, Fastify leaves a stream alone.
   t.equal(late.destroyed, waits)
+})
+
+overEveryStore(t, 'what late code says of status, headers, serialising and errors is as if it had not been said', async (t, serveOver) => {
+  for (const fails of [false, true]) {
+    const { app, store } = await serveOver()
+    app.setErrorHandler(async (_error, _request, reply) => reply.redirect('/sorry'))
+    app.get('/', (request, reply) => {
+      request.session.user = 'ada'
+      reply.send('first')
+      if (reply.raw.writableEnded) return
+      reply.code(418).serializer(() => 'late').removeHeader('content-type').header('x-late', '1').type('text/late')
+      reply.raw.statusCode = 799
+      reply.raw.statusMessage = 'Late'
+      reply.raw.setHeader('x-late-too', '1')
+      throw new Error('late')
+    })
+    if (fails) store.intercept = async () => { throw new Error('down') }
+    const reply = await app.inject('/')
+    t.same([reply.statusCode, reply.statusMessage, reply.headers['location']], fails ? [302, 'Found', '/sorry'] : [200, 'OK', undefined])
+    t.same([reply.headers['x-late'], reply.headers['x-late-too']], [undefined, undefined])
+    if (!fails) t.same([reply.body, reply.headers['content-type']], ['first', 'text/plain; charset=utf-8'])
+  }
+})
+
+t.test('P6: a status that only Node would take does not end the process', async (t) => {
+  const rejections = unhandled(t)
+  const { app } = await serve(t, { store: slow(new MemoryStore()) })
+  app.get('/', ({ session }, reply) => {
+    session.user = 'ada'
+    reply.raw.statusCode = 799
+    reply.send('first')
+    reply.code(200)
+  })
+  t.same([(await app.inject('/')).statusCode, rejections], [799, []])
+})
+
+t.test('P6: the stream of the first reply is not taken for that of a second', async (t) => {
+  const { app } = await serve(t, { store: slow(new MemoryStore()) })
+  app.get('/stream', async ({ session }, reply) => {
+    session.user = 'ada'
+    const stream = Readable.from(['first'])
+    reply.send(stream)
+    return stream
+  })
+  app.get('/response', async ({ session }, reply) => {
+    session.user = 'ada'
+    const response = new Response('first')
+    reply.send(response)
+    return response
+  })
+  for (const url of ['/stream', '/response']) {
+    const reply = await app.inject(url)
+    t.same([reply.statusCode, reply.body], [200, 'first'], url)
+  }
 })
 
 /** Ends an object of the app, such as a row, if it is taken for a stream. */
