@@ -351,18 +351,17 @@ test('a minted id that is taken is exchanged for another, and its owner keeps ev
   t.same(await read(browser), { a: 'old', n: 0 })
 })
 
-test('P1, P2: an operation that a handler begins after its reply waits for the commit, and the end it makes is final', async (t, backend) => {
+test('P1, P2: a destroy that a handler begins after its reply waits for the commit, and is final; a regenerate is refused', async (t, backend) => {
   for (const end of ['destroy', 'regenerate'] as const) {
     for (const when of ['before', 'after'] as const) {
       const { app, browser, gate } = await world(t, backend)
-      let ended!: () => void
-      const afterwards = new Promise<void>((resolve) => { ended = resolve })
+      let tell!: (outcome: unknown) => void
+      const outcome = new Promise<unknown>((resolve) => { tell = resolve })
       const late = await serve(t, { store: gate, clock: new TestClock() })
       late.get('/reply-then-end', async ({ session }, reply) => {
         session.a = 'written before the end'
         reply.send('sent')
-        await session[end]()
-        ended()
+        await session[end]().then(() => { tell('done') }, ({ code }: { code: string }) => { tell(code) })
         return reply
       })
       const id = browser.cookies.get('session_id') as string
@@ -371,8 +370,10 @@ test('P1, P2: an operation that a handler begins after its reply waits for the c
       await held.reached
       held.release()
       t.equal(carriedBy(await reply).cookie, id, 'what the commit confirmed')
-      await afterwards
-      t.equal(await app.sessions.get(app.sessions.publicIdOf(id)), undefined, `${end} is final`)
+      t.equal(await outcome, end === 'destroy' ? 'done' : 'HOLDFAST_ID_UNDELIVERABLE')
+      const stored = await app.sessions.get(app.sessions.publicIdOf(id))
+      if (end === 'destroy') t.equal(stored, undefined, 'destroy is final')
+      else t.match(stored, { data: { a: 'written before the end' } }, 'no reply would have brought the new id')
       t.notOk(gate.calls.some(({ verb }) => verb === 'create'), 'nothing is created in its place')
     }
   }
