@@ -120,17 +120,17 @@ export class SessionManager implements Operations {
       return (operation) => this.#create(operation, work, snapshot)
     }
     if (work.changes(snapshot)) return (operation) => this.#replace(operation, work, snapshot, log)
-    if (this.#touchIsDue(work)) return (operation) => this.#touch(operation, work, log)
+    if (work.owed || this.#touchIsDue(work)) return (operation) => this.#touch(operation, work, log)
     return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: work.expiresAt }
   }
 
-  /** Whether to move the expiry of a session that was loaded, or to have the store confirm that it is live. */
+  /** Whether to move the expiry of a session that was loaded. */
   #touchIsDue(work: UnitOfWork): boolean {
     const { mirror, touchAfter } = this.#config
     const record = work.record as SessionRecord
     // A session with a short life of its own would end before a touch of the usual measure is due.
     const worthwhile = Math.min(touchAfter, (record.maxAge ?? Infinity) * 1000 / 10)
-    return work.owed || work.touchAsked || mirror || touchAfter === 0 || this.#expiryOf(record) - record.expiresAt >= worthwhile
+    return work.touchAsked || mirror || touchAfter === 0 || this.#expiryOf(record) - record.expiresAt >= worthwhile
   }
 
   /** When a session ends that is used now. */
@@ -190,20 +190,19 @@ export class SessionManager implements Operations {
     if (work.status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
     const { reply } = work
     const announces = reply !== undefined && work.canBringId
-    work.owed &&= announces
-    const outcome = yield* this.#saveChanges(operation, work, work.snapshot())
+    const outcome = yield* this.#saveChanges(operation, work, work.snapshot(), announces && work.owed)
     if (outcome.did === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-    if (!announces || !work.canBringId) return
-    // Whoever takes over the reply finds it there; else the commit has the last word.
-    this.#announce(work, reply, outcome)
-    work.owed = outcome.tell === 'id' && outcome.confirmed
+    // The commit has to tell it again, and has the last word; whoever takes over the reply finds it there.
+    if (outcome.tell === 'id') work.owed ||= outcome.confirmed
+    if (announces && work.canBringId) this.#announce(work, reply, outcome)
   }
 
-  *#saveChanges(operation: Operation, work: UnitOfWork, snapshot: Snapshot): Steps<Outcome> {
+  /** @param owed whether the store has to confirm that the session is live, though nothing has changed */
+  *#saveChanges(operation: Operation, work: UnitOfWork, snapshot: Snapshot, owed: boolean): Steps<Outcome> {
     if (work.status === 'destroyed' && snapshot.text === '') return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
     assertReachable(work)
     if (work.status === 'loaded' && !work.changes(snapshot)) {
-      if (this.#touchIsDue(work)) return yield* this.#touch(operation, work, work.reply?.log ?? silent)
+      if (owed || this.#touchIsDue(work)) return yield* this.#touch(operation, work, work.reply?.log ?? silent)
       return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: work.expiresAt }
     }
     yield* this.#writer.write(operation, work, snapshot, unchanged)
