@@ -6,24 +6,32 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Strategy as OAuth2Strategy } from 'passport-oauth2'
 import t, { type Test } from 'tap'
 
-import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
+import type { SessionOptions } from '../../lib/index.ts'
 import { Browser, carriedBy } from '../helpers/browser.ts'
+import { overAnswers, type Beside } from '../helpers/ecosystem.ts'
 import { identityProvider, type IdentityProvider } from '../helpers/identity-provider.ts'
-import { serve, stored } from '../helpers/serve.ts'
+import { stored } from '../helpers/serve.ts'
 import { Gate } from '../races/gate.ts'
 
 interface Shop {
   readonly app: FastifyInstance
   readonly browser: Browser
   readonly provider: IdentityProvider
+  /** The paths whose handlers ran though a hook had replied. */
+  readonly overrun: readonly string[]
 }
 
 const callback = 'http://shop.example/sign-in/callback'
 
 /** Logs in by passport-oauth2, which keeps its state nested in the session. */
-async function byPassport(t: Test, pkce: boolean, options: SessionOptions = {}): Promise<Shop> {
+async function byPassport(
+  t: Test,
+  { serve, answer }: Beside,
+  pkce: boolean,
+  options?: SessionOptions
+): Promise<Shop> {
   const provider = await identityProvider(t)
-  const { app } = await serve(t, options)
+  const { app } = await serve(options)
   const passport = new Authenticator()
   passport.use('provider', new OAuth2Strategy({
     authorizationURL: `${provider.url}/authorize`,
@@ -40,16 +48,27 @@ async function byPassport(t: Test, pkce: boolean, options: SessionOptions = {}):
   passport.registerUserDeserializer(async (sub: string) => ({ sub }))
   await app.register(passport.initialize())
   await app.register(passport.secureSession())
-  app.get('/sign-in', { preValidation: passport.authenticate('provider', { authInfo: false }) }, () => {})
-  app.get('/sign-in/callback', { preValidation: passport.authenticate('provider', { successRedirect: '/me', authInfo: false }) }, () => {})
-  app.get('/me', async ({ user }) => ({ user }))
-  return { app, browser: new Browser(app), provider }
+  const overrun: string[] = []
+  const overran = async ({ url }: FastifyRequest): Promise<void> => { overrun.push(url) }
+  app.get('/sign-in', {
+    preValidation: passport.authenticate('provider', { authInfo: false })
+  }, overran)
+  app.get('/sign-in/callback', {
+    preValidation: passport.authenticate('provider', { successRedirect: '/me', authInfo: false })
+  }, overran)
+  app.get('/me', async ({ user }, reply) => answer(reply, { user }))
+  return { app, browser: new Browser(app), provider, overrun }
 }
 
 /** Logs in by @fastify/oauth2, with the state in the session, as its README has it, and used once. */
-async function byRecipe(t: Test, pkce: boolean, options: SessionOptions = {}): Promise<Shop> {
+async function byRecipe(
+  t: Test,
+  { serve, answer }: Beside,
+  pkce: boolean,
+  options?: SessionOptions
+): Promise<Shop> {
   const provider = await identityProvider(t)
-  const { app } = await serve(t, options)
+  const { app } = await serve(options)
   await app.register(oauth2, {
     name: 'provider',
     credentials: {
@@ -72,10 +91,12 @@ async function byRecipe(t: Test, pkce: boolean, options: SessionOptions = {}): P
     const { sub } = await whoIs(provider, token.access_token)
     await request.session.regenerate()
     request.session.user = sub
-    return reply.redirect('/me')
+    return answer(reply.redirect('/me'))
   })
-  app.get('/me', async ({ session }) => ({ user: session.user === undefined ? null : { sub: session.user } }))
-  return { app, browser: new Browser(app), provider }
+  app.get('/me', async ({ session: { user } }, reply) => {
+    return answer(reply, { user: user === undefined ? null : { sub: user } })
+  })
+  return { app, browser: new Browser(app), provider, overrun: [] }
 }
 
 async function whoIs({ url }: IdentityProvider, token: string): Promise<{ sub: string }> {
@@ -91,8 +112,10 @@ const ended = { 'passport-oauth2': { passport: 'ada' }, '@fastify/oauth2': { use
 
 for (const [name, way] of Object.entries(ways) as [keyof typeof ways, typeof byPassport][]) {
   for (const pkce of [false, true]) {
-    t.test(`${name}${pkce ? ' with PKCE' : ''}: a login across the redirects`, async (t) => {
-      const { app, browser, provider } = await way(t, pkce, { saveUninitialized: false })
+    const means = pkce ? `${name} with PKCE` : name
+    overAnswers(t, `${means}: a login across the redirects`, async (t, over) => {
+      const options = { saveUninitialized: false }
+      const { app, browser, provider, overrun } = await way(t, over, pkce, options)
       const start = await browser.get('/sign-in')
       t.equal(start.statusCode, 302)
       t.equal(new URL(start.headers.location as string).searchParams.has('code_challenge'), pkce)
@@ -105,11 +128,13 @@ for (const [name, way] of Object.entries(ways) as [keyof typeof ways, typeof byP
       t.same(await stored(app, idOf(browser)), ended[name], 'the state is used up')
       t.same((await browser.get('/me')).json(), { user: { sub: 'ada' } })
       t.equal(provider.issued(), 1)
+      t.same(overrun, [])
     })
   }
 
-  t.test(`${name}: another's callback, or one used before, logs nobody in`, async (t) => {
-    const { app, browser, provider } = await way(t, false)
+  overAnswers(t, `${name}: another's callback, ` +
+    'or one used before, logs nobody in', async (t, over) => {
+    const { app, browser, provider, overrun } = await way(t, over, false)
     const victim = new Browser(app)
     const path = await provider.consent((await browser.get('/sign-in')).headers.location as string)
     await victim.get('/me')
@@ -124,11 +149,13 @@ for (const [name, way] of Object.entries(ways) as [keyof typeof ways, typeof byP
     t.equal((await browser.get(good)).statusCode, 302)
     t.equal((await browser.get(good)).statusCode >= 400, true, 'once')
     t.equal(provider.issued(), 1)
+    t.same(overrun, [])
   })
 
-  t.test(`${name}: a slow request from before the login does not replace its cookie`, async (t) => {
-    const gate = new Gate(new MemoryStore())
-    const { app, browser, provider } = await way(t, false, { store: gate })
+  overAnswers(t, `${name}: a slow request from before the ` +
+    'login does not replace its cookie', async (t, over) => {
+    const gate = new Gate(over.store)
+    const { app, browser, provider } = await way(t, over, false, { store: gate })
     const start = await browser.get('/sign-in')
     const before = idOf(browser)
     const held = gate.hold('update')
@@ -146,8 +173,9 @@ for (const [name, way] of Object.entries(ways) as [keyof typeof ways, typeof byP
   })
 }
 
-t.test('passport-oauth2: its nested state is seen to change and to go', async (t) => {
-  const { app, browser, provider } = await byPassport(t, false, { saveUninitialized: false })
+overAnswers(t, 'passport-oauth2: its nested state is seen to change and to go', async (t, over) => {
+  const options = { saveUninitialized: false }
+  const { app, browser, provider, overrun } = await byPassport(t, over, false, options)
   const key = `oauth2:${new URL(provider.url).hostname}`
   const states: unknown[] = []
   for (const round of [1, 2]) {
@@ -160,4 +188,5 @@ t.test('passport-oauth2: its nested state is seen to change and to go', async (t
   const refused = await browser.get('/sign-in/callback?code=guessed&state=guessed')
   t.equal(refused.statusCode, 403)
   t.same(await stored(app, idOf(browser)), {})
+  t.same(overrun, [])
 })

@@ -1,11 +1,12 @@
 import { Authenticator, Strategy } from '@fastify/passport'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { Strategy as LocalStrategy } from 'passport-local'
-import t, { type Test } from 'tap'
+import t from 'tap'
 
-import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
+import type { SessionOptions } from '../../lib/index.ts'
 import { Browser, carriedBy } from '../helpers/browser.ts'
-import { serve, setCookies, stored } from '../helpers/serve.ts'
+import { overAnswers, overStores, type Beside } from '../helpers/ecosystem.ts'
+import { setCookies, stored } from '../helpers/serve.ts'
 import { Gate } from '../races/gate.ts'
 
 const users: Record<string, { name: string, password: string }> = {
@@ -15,9 +16,20 @@ const users: Record<string, { name: string, password: string }> = {
 
 type AuthenticatorOptions = ConstructorParameters<typeof Authenticator>[0]
 
+interface Shop {
+  readonly app: FastifyInstance
+  readonly browser: Browser
+  /** The paths whose handlers ran behind a guard. */
+  readonly entered: readonly string[]
+}
+
 /** A shop with a login form, as the README of @fastify/passport has it. */
-async function shop(t: Test, passportOptions: AuthenticatorOptions = {}, options: SessionOptions = {}): Promise<{ app: FastifyInstance, browser: Browser }> {
-  const { app } = await serve(t, options)
+async function shop(
+  { serve, answer }: Beside,
+  passportOptions?: AuthenticatorOptions,
+  options?: SessionOptions
+): Promise<Shop> {
+  const { app } = await serve(options)
   const passport = new Authenticator(passportOptions)
   passport.use('local', new LocalStrategy((username, password, done) => {
     const user = users[username]
@@ -30,34 +42,62 @@ async function shop(t: Test, passportOptions: AuthenticatorOptions = {}, options
   await app.register(passport.initialize())
   await app.register(passport.secureSession())
 
+  const entered: string[] = []
+  const enter: RouteHandlerMethod = async (request, reply) => {
+    entered.push(request.url)
+    request.session.a = 'entered'
+    return answer(reply, 'come in')
+  }
   app.get('/cart/:item', async ({ session, params }) => { session.cart = [...session.cart ?? [], (params as { item: string }).item] })
   app.post('/login-here', {
     preValidation: passport.authenticate('local', { successRedirect: '/me', successFlash: true, failureRedirect: '/flash', failureFlash: true, failureMessage: true })
-  }, () => {})
+  }, enter)
   app.post('/login-keep', {
     preValidation: passport.authenticate('local', { successReturnToOrRedirect: '/me', successFlash: 'hello again', successMessage: true, keepSessionInfo: true })
-  }, () => {})
-  app.post('/log-in', async (request) => {
+  }, enter)
+  app.post('/log-in', async (request, reply) => {
     await request.logIn(users['grace'])
-    return { user: request.user, authenticated: request.isAuthenticated() }
+    return answer(reply, { user: request.user, authenticated: request.isAuthenticated() })
   })
-  app.get('/me', async (request) => ({ user: (request.user as { name: string } | undefined)?.name ?? null, authenticated: request.isAuthenticated() }))
+  app.get('/me', async (request, reply) => {
+    const user = request.user as { name: string } | undefined
+    return answer(reply, { user: user?.name ?? null, authenticated: request.isAuthenticated() })
+  })
   app.get('/private', async (request, reply) => {
-    if (request.isAuthenticated()) return 'private'
+    if (request.isAuthenticated()) return answer(reply, 'private')
     request.session.returnTo = request.url
-    return reply.redirect('/flash')
+    return answer(reply.redirect('/flash'))
   })
-  app.get('/flash', async (_request, reply) => reply.flash() as object)
+  for (const hook of ['preValidation', 'preHandler'] as const) {
+    app.get(`/guarded/${hook}`, {
+      async [hook](request: FastifyRequest, reply: FastifyReply) {
+        if (request.isAuthenticated()) return
+        request.session.returnTo = request.url
+        return answer(reply.redirect('/flash'))
+      }
+    }, enter)
+  }
+  // Each way in which passport itself turns somebody away.
+  app.post('/authenticated/refused', { preValidation: passport.authenticate('local') }, enter)
+  app.post('/authenticated/redirected', {
+    preValidation: passport.authenticate('local', { failureRedirect: '/flash' })
+  }, enter)
+  app.post('/authenticated/answered', {
+    preValidation: passport.authenticate('local', async (_request, reply, _error, user) => {
+      if (!user) return answer(reply.code(403).send('not you')) as undefined
+    })
+  }, enter)
+  app.get('/flash', async (_request, reply) => answer(reply, reply.flash()))
   app.post('/log-out', async (request, reply) => {
     await request.logOut()
-    return reply.redirect('/me')
+    return answer(reply.redirect('/me'))
   })
-  app.post('/destroy-and-log-out', async (request) => {
+  app.post('/destroy-and-log-out', async (request, reply) => {
     await request.session.destroy()
     await request.logOut()
-    return { authenticated: request.isAuthenticated() }
+    return answer(reply, { authenticated: request.isAuthenticated() })
   })
-  return { app, browser: new Browser(app) }
+  return { app, browser: new Browser(app), entered }
 }
 
 const ada = { method: 'POST', payload: { username: 'ada', password: 'lovelace' } } as const
@@ -72,8 +112,9 @@ async function dataOf(app: FastifyInstance, browser: Browser): Promise<unknown> 
   return stored(app, idOf(browser))
 }
 
-t.test('a login changes the id, the old id is dead, and what the visitor had is dropped', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'a login changes the id, the old id is dead, ' +
+  'and what the visitor had is dropped', async (t, over) => {
+  const { app, browser } = await shop(over)
   await browser.get('/cart/apple')
   const before = idOf(browser)
   const reply = await browser.get('/login-here', ada)
@@ -86,8 +127,9 @@ t.test('a login changes the id, the old id is dead, and what the visitor had is 
   t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody, 'who fixed the id has nothing')
 })
 
-t.test('keepSessionInfo: a login changes the id and keeps what the visitor had', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'keepSessionInfo: a login changes the ' +
+  'id and keeps what the visitor had', async (t, over) => {
+  const { app, browser } = await shop(over)
   await browser.get('/cart/apple')
   const before = idOf(browser)
   await browser.get('/login-keep', ada)
@@ -96,8 +138,9 @@ t.test('keepSessionInfo: a login changes the id and keeps what the visitor had',
   t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['hello again'] }, messages: ['welcome, ada'], passport: 'ada' })
 })
 
-t.test('clearSessionIgnoreFields: a login keeps what they name, whether it is there or not', async (t) => {
-  const { app, browser } = await shop(t, { clearSessionIgnoreFields: ['cart', 'flash'] })
+overAnswers(t, 'clearSessionIgnoreFields: a login keeps what they name, ' +
+  'whether it is there or not', async (t, over) => {
+  const { app, browser } = await shop(over, { clearSessionIgnoreFields: ['cart', 'flash'] })
   await browser.get('/login-here', ada)
   t.same(await dataOf(app, browser), { flash: { success: ['welcome, ada'] }, passport: 'ada' })
   await browser.get('/cart/apple')
@@ -105,8 +148,9 @@ t.test('clearSessionIgnoreFields: a login keeps what they name, whether it is th
   t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['welcome, ada', 'welcome, ada'] }, passport: 'ada' })
 })
 
-t.test('clearSessionOnLogin: false: login and logout change the id, and passport carries the data over', async (t) => {
-  const { app, browser } = await shop(t, { clearSessionOnLogin: false })
+overAnswers(t, 'clearSessionOnLogin: false: login and logout change the id, ' +
+  'and passport carries the data over', async (t, over) => {
+  const { app, browser } = await shop(over, { clearSessionOnLogin: false })
   await browser.get('/cart/apple')
   const ids = [idOf(browser)]
   await browser.get('/login-here', ada)
@@ -118,8 +162,8 @@ t.test('clearSessionOnLogin: false: login and logout change the id, and passport
   t.same(await dataOf(app, browser), { cart: ['apple'], flash: { success: ['welcome, ada'] } })
 })
 
-t.test('logIn() by the app, and a login over another', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'logIn() by the app, and a login over another', async (t, over) => {
+  const { app, browser } = await shop(over)
   await browser.get('/login-here', ada)
   const before = idOf(browser)
   t.same((await browser.get('/log-in', { method: 'POST' })).json(), { user: users['grace'], authenticated: true })
@@ -128,8 +172,8 @@ t.test('logIn() by the app, and a login over another', async (t) => {
   t.match((await browser.get('/me')).json(), { user: 'grace' })
 })
 
-t.test('a failed login leaves id and data, but for the message', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'a failed login leaves id and data, but for the message', async (t, over) => {
+  const { app, browser } = await shop(over)
   await browser.get('/cart/apple')
   const before = idOf(browser)
   const reply = await browser.get('/login-here', intruder)
@@ -141,14 +185,43 @@ t.test('a failed login leaves id and data, but for the message', async (t) => {
   t.same((await browser.get('/flash')).json(), {}, 'shown once')
 })
 
-t.test('failureFlash reaches a visitor who had no session', async (t) => {
-  const { browser } = await shop(t, {}, { saveUninitialized: false })
+overAnswers(t, 'failureFlash reaches a visitor who had no session', async (t, over) => {
+  const { browser } = await shop(over, {}, { saveUninitialized: false })
   await browser.get('/login-here', intruder)
   t.same((await browser.get('/flash')).json(), { error: ['wrong name or password'] })
 })
 
-t.test('returnTo leads back to where the visitor was stopped, with keepSessionInfo, and once', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'a guard of the app\'s keeps strangers from the handler, ' +
+  'and lets members in', async (t, over) => {
+  for (const hook of ['preValidation', 'preHandler']) {
+    const { app, browser, entered } = await shop(over)
+    const url = `/guarded/${hook}`
+    const reply = await browser.get(url)
+    t.same([reply.statusCode, reply.headers.location], [302, '/flash'], hook)
+    t.same(await dataOf(app, browser), { returnTo: url }, 'what the guard wrote, and no more')
+    t.same(entered, [], hook)
+    await browser.get('/login-here', ada)
+    t.equal((await browser.get(url)).body, 'come in', hook)
+    t.same(entered, [url], hook)
+  }
+})
+
+overAnswers(t, 'who fails to authenticate does not reach the handler, ' +
+  'however passport says so', async (t, over) => {
+  const { app, browser, entered } = await shop(over)
+  await browser.get('/cart/apple')
+  for (const [way, status] of Object.entries({ refused: 401, redirected: 302, answered: 403 })) {
+    t.equal((await browser.get(`/authenticated/${way}`, intruder)).statusCode, status, way)
+    t.same(await dataOf(app, browser), { cart: ['apple'] }, way)
+    t.same(entered, [], way)
+  }
+  t.equal((await browser.get('/authenticated/refused', ada)).body, 'come in')
+  t.same(await dataOf(app, browser), { passport: 'ada', a: 'entered' })
+})
+
+overAnswers(t, 'returnTo leads back to where the visitor was stopped, ' +
+  'with keepSessionInfo, and once', async (t, over) => {
+  const { app, browser } = await shop(over)
   t.equal((await browser.get('/private?page=2')).headers.location, '/flash')
   t.equal((await browser.get('/login-keep', ada)).headers.location, '/private?page=2')
   t.equal((await browser.get('/private?page=2')).body, 'private')
@@ -156,8 +229,9 @@ t.test('returnTo leads back to where the visitor was stopped, with keepSessionIn
   t.equal((await browser.get('/login-keep', ada)).headers.location, '/me')
 })
 
-t.test('logOut: the id is dead, nobody is logged in, and the browser has lost the cookie', async (t) => {
-  const { app, browser } = await shop(t, {}, { saveUninitialized: false })
+overAnswers(t, 'logOut: the id is dead, nobody is logged in, ' +
+  'and the browser has lost the cookie', async (t, over) => {
+  const { app, browser } = await shop(over, {}, { saveUninitialized: false })
   await browser.get('/login-here', ada)
   const before = idOf(browser)
   const reply = await browser.get('/log-out', { method: 'POST' })
@@ -168,8 +242,9 @@ t.test('logOut: the id is dead, nobody is logged in, and the browser has lost th
   t.same((await app.inject({ url: '/me', cookies: { session_id: before } })).json(), nobody)
 })
 
-t.test('logOut with the default saveUninitialized: goes on in a session that is new and empty', async (t) => {
-  const { app, browser } = await shop(t)
+overAnswers(t, 'logOut with the default saveUninitialized: goes ' +
+  'on in a session that is new and empty', async (t, over) => {
+  const { app, browser } = await shop(over)
   await browser.get('/cart/apple')
   await browser.get('/login-keep', ada)
   const before = idOf(browser)
@@ -179,9 +254,9 @@ t.test('logOut with the default saveUninitialized: goes on in a session that is 
   t.same((await browser.get('/me')).json(), nobody)
 })
 
-t.test('logOut() after session.destroy()', async (t) => {
+overAnswers(t, 'logOut() after session.destroy()', async (t, over) => {
   for (const clearSessionOnLogin of [true, false]) {
-    const { app, browser } = await shop(t, { clearSessionOnLogin }, { saveUninitialized: false })
+    const { app, browser } = await shop(over, { clearSessionOnLogin }, { saveUninitialized: false })
     await browser.get('/cart/apple')
     await browser.get('/login-here', ada)
     const before = idOf(browser)
@@ -193,8 +268,9 @@ t.test('logOut() after session.destroy()', async (t) => {
   }
 })
 
-t.test('a client that carries the id in the header logs in and out by it', async (t) => {
-  const { app } = await shop(t)
+overAnswers(t, 'a client that carries the id in the ' +
+  'header logs in and out by it', async (t, over) => {
+  const { app } = await shop(over)
   const before = (await app.inject('/cart/apple')).headers['x-session-id'] as string
   const login = await app.inject({ ...ada, url: '/login-here', headers: { 'x-session-id': before } })
   const id = carriedBy(login).header as string
@@ -206,15 +282,15 @@ t.test('a client that carries the id in the header logs in and out by it', async
   t.same((await app.inject({ url: '/me', headers: { 'x-session-id': id } })).json(), nobody)
 })
 
-t.test('logOut() where nobody is logged in', async (t) => {
-  const { browser } = await shop(t, {}, { saveUninitialized: false })
+overAnswers(t, 'logOut() where nobody is logged in', async (t, over) => {
+  const { browser } = await shop(over, {}, { saveUninitialized: false })
   const reply = await browser.get('/log-out', { method: 'POST' })
   t.equal(reply.statusCode, 302)
   t.same(setCookies(reply), [])
 })
 
-t.test('a user who is no more is logged out: the id is dead', async (t) => {
-  const { app, browser } = await shop(t, {}, { saveUninitialized: false })
+overAnswers(t, 'a user who is no more is logged out: the id is dead', async (t, over) => {
+  const { app, browser } = await shop(over, {}, { saveUninitialized: false })
   users['mary'] = { name: 'mary', password: 'somerville' }
   await browser.get('/login-here', { method: 'POST', payload: { username: 'mary', password: 'somerville' } })
   t.match((await browser.get('/me')).json(), { user: 'mary' })
@@ -228,9 +304,10 @@ t.test('a user who is no more is logged out: the id is dead', async (t) => {
 // A request that read the session before it ended, stopped with its write in hand, or with its answer.
 for (const [verb, when] of [['get', 'after'], ['update', 'before']] as const) {
   for (const [name, path] of [['logOut', '/log-out'], ['a login', '/log-in']] as const) {
-    t.test(`P1: a slow request, stopped ${when} its ${verb}, does not undo ${name}`, async (t) => {
-      const gate = new Gate(new MemoryStore())
-      const { app, browser } = await shop(t, {}, { store: gate })
+    overAnswers(t, `P1: a slow request, stopped ${when} its ${verb}, ` +
+      `does not undo ${name}`, async (t, over) => {
+      const gate = new Gate(over.store)
+      const { app, browser } = await shop(over, {}, { store: gate })
       await browser.get('/login-here', ada)
       await browser.get('/cart/apple')
       const before = idOf(browser)
@@ -251,9 +328,11 @@ for (const [verb, when] of [['get', 'after'], ['update', 'before']] as const) {
   }
 }
 
-t.test('P1: a slow login that keeps the visitor\'s data fails if the session ended meanwhile', async (t) => {
-  const gate = new Gate(new MemoryStore())
-  const { app, browser } = await shop(t, {}, { store: gate })
+// Passport itself replies twice where a login fails.
+overStores(t, 'P1: a slow login that keeps the visitor\'s data ' +
+  'fails if the session ended meanwhile', async (t, over) => {
+  const gate = new Gate(over.store)
+  const { app, browser } = await shop(over, {}, { store: gate })
   await browser.get('/cart/apple')
   const before = idOf(browser)
   const held = gate.hold('delete')
@@ -267,9 +346,10 @@ t.test('P1: a slow login that keeps the visitor\'s data fails if the session end
   t.equal(await stored(app, before), undefined)
 })
 
-t.test('of two logins at once over one session both succeed, each under an id of its own', async (t) => {
-  const gate = new Gate(new MemoryStore())
-  const { app, browser } = await shop(t, {}, { store: gate })
+overAnswers(t, 'of two logins at once over one session both succeed, ' +
+  'each under an id of its own', async (t, over) => {
+  const gate = new Gate(over.store)
+  const { app, browser } = await shop(over, {}, { store: gate })
   await browser.get('/cart/apple')
   const before = idOf(browser)
   const held = gate.hold('delete')
@@ -284,13 +364,14 @@ t.test('of two logins at once over one session both succeed, each under an id of
   t.same([await stored(app, before), await stored(app, grace), await stored(app, id)], [undefined, { passport: 'grace' }, { passport: 'ada' }])
 })
 
-t.test('a store that fails during the login: 503, no id goes out, and nobody is logged in', async (t) => {
-  const gate = new Gate(new MemoryStore())
-  const { browser } = await shop(t, {}, { store: gate })
+overStores(t, 'a store that fails during the login: 503, ' +
+  'no id goes out, and nobody is logged in', async (t, over) => {
+  const { browser, entered } = await shop(over)
   await browser.get('/cart/apple')
   const before = idOf(browser)
-  const pass = gate.intercept
-  gate.intercept = async (call, next) => {
+  const { store } = over
+  const pass = store.intercept
+  store.intercept = (call, next) => {
     if (call.verb === 'delete') throw new Error('the store is down')
     return pass(call, next)
   }
@@ -298,16 +379,18 @@ t.test('a store that fails during the login: 503, no id goes out, and nobody is 
   t.same([reply.statusCode, reply.json().code], [503, 'HOLDFAST_STORE_FAILED'])
   t.same(setCookies(reply), [])
   t.equal(reply.headers.location, undefined)
-  gate.intercept = pass
+  t.same(entered, [])
+  store.intercept = pass
   t.equal(idOf(browser), before)
   t.same((await browser.get('/me')).json(), nobody)
 })
 
-t.test('two authenticators, each in a scope and under a key of its own, share one session', async (t) => {
+overAnswers(t, 'two authenticators, each in a scope and under a key of its own, ' +
+  'share one session', async (t, { serve, answer }) => {
   class Always extends Strategy {
     override authenticate(): void { this.success(users['grace']) }
   }
-  const { app } = await serve(t)
+  const { app } = await serve()
   for (const [key, other] of [['customer', 'staff'], ['staff', 'customer']] as const) {
     const passport = new Authenticator({ key, clearSessionIgnoreFields: [other] })
     passport.use(new Always('always'))
@@ -316,8 +399,12 @@ t.test('two authenticators, each in a scope and under a key of its own, share on
     await app.register(async (scope) => {
       await scope.register(passport.initialize())
       await scope.register(passport.secureSession())
-      scope.get('/login', { preValidation: passport.authenticate('always', { authInfo: false }) }, async () => 'in')
-      scope.get('/me', async (request) => ({ authenticated: request.isAuthenticated() }))
+      scope.get('/login', {
+        preValidation: passport.authenticate('always', { authInfo: false })
+      }, async (_request, reply) => answer(reply, 'in'))
+      scope.get('/me', async (request, reply) => {
+        return answer(reply, { authenticated: request.isAuthenticated() })
+      })
     }, { prefix: `/${key}` })
   }
   const browser = new Browser(app)

@@ -4,57 +4,73 @@ import { gunzipSync, gzipSync } from 'node:zlib'
 
 import compress, { type FastifyCompressOptions } from '@fastify/compress'
 import fastifyStatic from '@fastify/static'
-import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, LightMyRequestResponse } from 'fastify'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 
 import '../helpers/data.ts'
-import sessionPlugin, { MemoryStore, type SessionOptions } from '../../lib/index.ts'
-import { TestClock } from '../../lib/testing/index.ts'
+import sessionPlugin, { type SessionOptions } from '../../lib/index.ts'
 import { Browser, carriedBy } from '../helpers/browser.ts'
+import { overAnswers, overStores, type Beside } from '../helpers/ecosystem.ts'
 import { setCookies, stored, unhandled } from '../helpers/serve.ts'
-import { nextTurn, slow, WatchedStore } from '../helpers/stores.ts'
+import { nextTurn } from '../helpers/stores.ts'
 
 const style = 'body { color: black }\n'.repeat(10_000)
 const empty = { header: undefined, cookie: undefined }
 
 type Registered = 'sessions' | 'static' | 'compress'
 
-interface Site {
-  readonly app: FastifyInstance
-  readonly store: WatchedStore
-  readonly clock: TestClock
-}
-
 /** A site with files and pages, its plugins registered in this order. */
-async function site(t: Test, order: readonly Registered[], options: SessionOptions = {}, compressing: FastifyCompressOptions = {}): Promise<Site> {
+async function site(
+  t: Test,
+  { store, clock, answer }: Beside,
+  order: readonly Registered[],
+  options: SessionOptions = {},
+  compressing: FastifyCompressOptions = {}
+): Promise<FastifyInstance> {
   const root = t.testdir({ 'style.css': style, 'ready.css': style, 'ready.css.gz': gzipSync(style) })
-  const clock = new TestClock()
-  const store = options.store as WatchedStore | undefined ?? new WatchedStore(new MemoryStore({ clock }))
   const app = Fastify()
   t.teardown(() => app.close())
   for (const name of order) {
-    if (name === 'sessions') await app.register(sessionPlugin, { clock, ...options, store })
+    if (name === 'sessions') await app.register(sessionPlugin, { clock, store, ...options })
     else if (name === 'static') await app.register(fastifyStatic, { root, prefix: '/public/', preCompressed: true, index: false })
     else await app.register(compress, { encodings: ['gzip'], ...compressing })
   }
-  app.get('/file', async ({ session }, reply) => {
+  // Fastify counts a stream as sent once it is through: of an async function it has to be returned,
+  // with sessions or without.
+  app.get('/file', ({ session }, reply) => {
     session.n = (session.n ?? 0) + 1
-    return reply.sendFile('style.css')
+    return answer(reply.sendFile('style.css'))
   })
-  app.get('/json', async ({ session }) => {
+  const json = (request: FastifyRequest, reply: FastifyReply): unknown => {
+    request.session.a = 'x'
+    return answer(reply, { style })
+  }
+  app.get('/json', json)
+  app.get('/json-async', async (request, reply) => json(request, reply))
+  app.get('/stream', ({ session }, reply) => {
     session.a = 'x'
-    return { style }
+    return answer(reply.type('text/css').send(Readable.from([style])))
   })
-  app.get('/stream', async ({ session }, reply) => {
+  app.get('/response', ({ session }, reply) => {
     session.a = 'x'
-    return reply.type('text/css').send(Readable.from([style]))
+    const headers = { 'content-type': 'text/css', vary: 'Accept-Language' }
+    return answer(reply, new Response(new Blob([style]).stream(), { headers }))
   })
-  app.get('/response', async ({ session }) => {
+  app.get('/log-in', async ({ session }) => { session.user = 'ada' })
+  app.get('/look-away', (_request, reply) => answer(reply, { style }))
+  // Members alone get the file: the others are sent a page.
+  app.get('/guarded', {
+    async preHandler({ session }, reply) {
+      if (session.user !== undefined) return
+      session.b = 'sent away'
+      return answer(reply.code(403).type('text/html').send('<p>log in</p>'))
+    }
+  }, ({ session }, reply) => {
     session.a = 'x'
-    return new Response(new Blob([style]).stream(), { headers: { 'content-type': 'text/css', vary: 'Accept-Language' } })
+    return answer(reply.sendFile('style.css'))
   })
-  app.get('/look-away', async () => ({ style }))
-  return { app, store, clock }
+  return app
 }
 
 function varies(reply: LightMyRequestResponse): string[] {
@@ -65,8 +81,10 @@ function varies(reply: LightMyRequestResponse): string[] {
 for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {
   const name = `${order[0]} registered first`
 
-  t.test(`a file begins a session by default, as every reply does, and later files write and send nothing, with ${name}`, async (t) => {
-    const { app, store } = await site(t, order)
+  overStores(t, 'a file begins a session by default, as every reply does, ' +
+    `and later files write and send nothing, with ${name}`, async (t, over) => {
+    const app = await site(t, over, order)
+    const { store } = over
     const browser = new Browser(app)
     const first = await browser.get('/public/style.css')
     t.equal(first.body, style)
@@ -81,16 +99,19 @@ for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {
     }
   })
 
-  t.test(`with saveUninitialized: false files begin no session, with ${name}`, async (t) => {
-    const { app, store } = await site(t, order, { saveUninitialized: false })
+  overStores(t, 'with saveUninitialized: false files begin no session, ' +
+    `with ${name}`, async (t, over) => {
+    const app = await site(t, over, order, { saveUninitialized: false })
     const reply = await app.inject('/public/style.css')
     t.equal(reply.body, style)
     t.same([carriedBy(reply), varies(reply), reply.headers['cache-control']], [empty, ['accept-encoding'], 'public, max-age=0'])
-    t.same(store.taken(), [])
+    t.same(over.store.taken(), [])
   })
 
-  t.test(`a file that is not modified, in part, not there, or asked for by HEAD, with ${name}`, async (t) => {
-    const { app, store, clock } = await site(t, order)
+  overStores(t, 'a file that is not modified, in part, not there, ' +
+    `or asked for by HEAD, with ${name}`, async (t, over) => {
+    const app = await site(t, over, order)
+    const { store } = over
     const browser = new Browser(app)
     t.same(carriedBy(await browser.get('/public/missing.css')), empty, 'a 404 begins none')
     t.same(store.taken(), [])
@@ -104,7 +125,7 @@ for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {
     const head = await browser.get('/public/style.css', { method: 'HEAD' })
     t.same([head.statusCode, head.body, head.headers['content-length']], [200, '', String(style.length)])
     t.same(store.taken(), ['get', 'get', 'get'])
-    clock.advance(61_000)
+    await over.advance(61_000)
     const touched = await browser.get('/public/style.css', { headers })
     t.same([touched.statusCode, touched.headers.etag, touched.headers['cache-control']], [304, etag, 'max-age=0, private'])
     t.equal(setCookies(touched).length, 1, 'a touch that is due is made, whatever the reply')
@@ -113,23 +134,38 @@ for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {
     t.same([begun.statusCode, setCookies(begun).length], [304, 1], 'by default this begins a session too')
   })
 
-  t.test(`sendFile() in a handler that wrote: stored before the first byte, and the file is whole, with ${name}`, async (t) => {
-    for (const store of [new WatchedStore(new MemoryStore()), slow(new MemoryStore())]) {
-      const { app } = await site(t, order, { store })
-      const browser = new Browser(app)
-      for (const n of [1, 2]) {
-        const reply = await browser.get('/file')
-        t.equal(reply.body, style)
-        t.equal(setCookies(reply).length, 1)
-        t.same(await stored(app, browser.cookies.get('session_id') as string), { n })
-      }
+  overAnswers(t, 'sendFile() in a handler that wrote: stored before the first byte, ' +
+    `and the file is whole, with ${name}`, async (t, over) => {
+    const app = await site(t, over, order)
+    const browser = new Browser(app)
+    for (const n of [1, 2]) {
+      const reply = await browser.get('/file')
+      t.equal(reply.body, style)
+      t.equal(setCookies(reply).length, 1)
+      t.same(await stored(app, browser.cookies.get('session_id') as string), { n })
     }
   })
 
-  t.test(`a commit that fails: nothing of the file is left on the reply, with ${name}`, async (t) => {
+  overAnswers(t, 'what a hook sends is not overtaken by the file behind it, ' +
+    `with ${name}`, async (t, over) => {
+    const app = await site(t, over, order)
+    const browser = new Browser(app)
+    const refused = await browser.get('/guarded')
+    t.same([refused.statusCode, refused.body], [403, '<p>log in</p>'])
+    t.match(refused.headers, { 'content-type': /^text\/html/ })
+    t.equal(refused.headers.etag, undefined)
+    const id = browser.cookies.get('session_id') as string
+    t.same(await stored(app, id), { b: 'sent away' })
+    const admitted = await browser.get('/log-in')
+    t.equal(admitted.statusCode, 200)
+    t.equal((await browser.get('/guarded')).body, style)
+  })
+
+  overAnswers(t, 'a commit that fails: nothing of the file is left on the reply, ' +
+    `with ${name}`, async (t, over) => {
     const rejections = unhandled(t)
-    const { app, store } = await site(t, order)
-    store.intercept = () => { throw new Error('the store is down') }
+    const app = await site(t, over, order)
+    over.breakDown()
     for (const url of ['/public/style.css', '/public/ready.css', '/file']) {
       const reply = await app.inject({ url, headers: { 'accept-encoding': 'gzip' } })
       failed(t, reply, url)
@@ -140,11 +176,11 @@ for (const order of [['sessions', 'static'], ['static', 'sessions']] as const) {
   })
 }
 
-t.test('files without sessions: their scope opts out', async (t) => {
-  const store = new WatchedStore(new MemoryStore())
+overStores(t, 'files without sessions: their scope opts out', async (t, over) => {
+  const { store, clock } = over
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(sessionPlugin, { store })
+  await app.register(sessionPlugin, { store, clock })
   await app.register(async (scope) => {
     scope.addHook('onRoute', (route) => { route.config = { ...route.config, session: false } })
     await scope.register(fastifyStatic, { root: t.testdir({ 'style.css': style }), prefix: '/public/' })
@@ -161,13 +197,14 @@ t.test('files without sessions: their scope opts out', async (t) => {
   t.same(store.taken(), [])
 })
 
-t.test('files without sessions: the sessions are in a scope beside them', async (t) => {
-  const store = new WatchedStore(new MemoryStore())
+overStores(t, 'files without sessions: the sessions ' +
+  'are in a scope beside them', async (t, over) => {
+  const { store, clock } = over
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(fastifyStatic, { root: join(t.testdir({ site: { 'style.css': style } }), 'site') })
   await app.register(async (scope) => {
-    await scope.register(sessionPlugin, { store })
+    await scope.register(sessionPlugin, { store, clock })
     scope.get('/account', async ({ session }) => ({ n: session.n = (session.n ?? 0) + 1 }))
   })
   const browser = new Browser(app)
@@ -183,24 +220,28 @@ const gzip = { 'accept-encoding': 'gzip' }
 // A route that was there before it is none of compress's.
 for (const order of [['sessions', 'compress', 'static'], ['compress', 'static', 'sessions']] as const) {
   for (const [way, compressing] of [['at once', { syncThreshold: 1_000_000 }], ['as a stream', { syncThreshold: 0 }]] as const) {
-    t.test(`a reply compressed ${way} carries the session once, and varies by both, with ${order[0]} registered first`, async (t) => {
-      for (const store of [new WatchedStore(new MemoryStore()), slow(new MemoryStore())]) {
-        const { app } = await site(t, order, { store }, compressing)
-        for (const url of ['/json', '/stream', '/response', '/file']) {
-          const reply = await app.inject({ url, headers: gzip })
-          t.equal(reply.headers['content-encoding'], 'gzip', url)
-          const body = gunzipSync(reply.rawPayload).toString()
-          t.equal(url === '/json' ? JSON.parse(body).style : body, style, url)
-          t.same(varies(reply), ['accept-encoding', ...url === '/response' ? ['accept-language'] : [], 'cookie', 'x-session-id'], url)
-          t.equal(setCookies(reply).length, 1, url)
-          t.match(await stored(app, carriedBy(reply).cookie as string), url === '/file' ? { n: 1 } : { a: 'x' }, url)
-        }
+    overAnswers(t, `a reply compressed ${way} carries the session once, ` +
+      `and varies by both, with ${order[0]} registered first`, async (t, over) => {
+      const app = await site(t, over, order, {}, compressing)
+      // As above: what is compressed as a stream is one.
+      const more = way === 'at once' ? ['/json-async'] : []
+      for (const url of ['/json', ...more, '/stream', '/response', '/file']) {
+        const reply = await app.inject({ url, headers: gzip })
+        t.equal(reply.headers['content-encoding'], 'gzip', url)
+        const body = gunzipSync(reply.rawPayload).toString()
+        t.equal(url.startsWith('/json') ? JSON.parse(body).style : body, style, url)
+        const language = url === '/response' ? ['accept-language'] : []
+        t.same(varies(reply), ['accept-encoding', ...language, 'cookie', 'x-session-id'], url)
+        t.equal(setCookies(reply).length, 1, url)
+        const data = await stored(app, carriedBy(reply).cookie as string)
+        t.match(data, url === '/file' ? { n: 1 } : { a: 'x' }, url)
       }
     })
   }
 
-  t.test(`files, compressed as they go or beforehand, with ${order[0]} registered first`, async (t) => {
-    const { app } = await site(t, order)
+  overAnswers(t, 'files, compressed as they go or beforehand, ' +
+    `with ${order[0]} registered first`, async (t, over) => {
+    const app = await site(t, over, order)
     const browser = new Browser(app)
     await browser.get('/json')
     for (const url of ['/public/style.css', '/public/ready.css']) {
@@ -216,12 +257,14 @@ for (const order of [['sessions', 'compress', 'static'], ['compress', 'static', 
     t.same([varies(plain), JSON.parse(gunzipSync(plain.rawPayload).toString()).style === style], [['accept-encoding'], true])
   })
 
-  t.test(`a commit that fails is a readable 503, whatever was to be compressed, with ${order[0]} registered first`, async (t) => {
+  overAnswers(t, 'a commit that fails is a readable 503, whatever was to be compressed, ' +
+    `with ${order[0]} registered first`, async (t, over) => {
     const rejections = unhandled(t)
     for (const threshold of [0, 1024]) {
-      const { app, store } = await site(t, order, {}, { threshold })
-      store.intercept = () => { throw new Error('the store is down') }
-      for (const url of ['/json', '/stream', '/response', '/file', '/public/style.css', '/public/ready.css']) {
+      const app = await site(t, over, order, {}, { threshold })
+      over.breakDown()
+      const own = ['/json', '/json-async', '/stream', '/response', '/file']
+      for (const url of [...own, '/public/style.css', '/public/ready.css']) {
         const reply = await app.inject({ url, headers: gzip })
         t.equal(reply.headers['content-encoding'], threshold === 0 ? 'gzip' : undefined, url)
         failed(t, reply, url)

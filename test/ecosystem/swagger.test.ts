@@ -5,12 +5,17 @@ import t, { type Test } from 'tap'
 import '../helpers/data.ts'
 import sessionPlugin from '../../lib/index.ts'
 import { carriedBy } from '../helpers/browser.ts'
+import { overAnswers, type Beside } from '../helpers/ecosystem.ts'
 import { stored } from '../helpers/serve.ts'
 
-async function api(t: Test, first: 'swagger' | 'sessions'): Promise<FastifyInstance> {
+async function api(
+  t: Test,
+  { store, clock, answer }: Beside,
+  first: 'swagger' | 'sessions'
+): Promise<FastifyInstance> {
   const app = Fastify()
   t.teardown(() => app.close())
-  if (first === 'sessions') await app.register(sessionPlugin)
+  if (first === 'sessions') await app.register(sessionPlugin, { store, clock })
   await app.register(swagger, {
     openapi: {
       info: { title: 'shop', version: '1.0.0' },
@@ -23,25 +28,32 @@ async function api(t: Test, first: 'swagger' | 'sessions'): Promise<FastifyInsta
       security: [{ cookie: [] }, { header: [] }]
     }
   })
-  if (first === 'swagger') await app.register(sessionPlugin)
-  app.get('/openapi.json', { config: { session: false }, schema: { hide: true } }, async () => app.swagger())
-  app.get('/count', { schema: { response: { 200: { type: 'object', properties: { n: { type: 'integer' } } } } } }, async ({ session }) => ({
-    n: session.n = (session.n ?? 0) + 1, hidden: 'not in the schema'
-  }))
+  if (first === 'swagger') await app.register(sessionPlugin, { store, clock })
+  app.get('/openapi.json', {
+    config: { session: false }, schema: { hide: true }
+  }, async (_request, reply) => answer(reply, app.swagger()))
+  app.get('/count', {
+    schema: { response: { 200: { type: 'object', properties: { n: { type: 'integer' } } } } }
+  }, async ({ session }, reply) => {
+    session.n = (session.n ?? 0) + 1
+    return answer(reply, { n: session.n, hidden: 'not in the schema' })
+  })
   return app
 }
 
 for (const first of ['swagger', 'sessions'] as const) {
-  t.test(`the app's routes are documented, and nothing of ours, with ${first} registered first`, async (t) => {
-    const app = await api(t, first)
+  overAnswers(t, 'the app\'s routes are documented, and nothing of ours, ' +
+    `with ${first} registered first`, async (t, over) => {
+    const app = await api(t, over, first)
     const reply = await app.inject('/openapi.json')
     t.match(reply.json(), { openapi: /^3/, components: { securitySchemes: { cookie: { name: 'session_id' } } } })
     t.same(Object.keys(reply.json().paths), ['/count'])
     t.same(carriedBy(reply), { header: undefined, cookie: undefined }, 'the route opted out')
   })
 
-  t.test(`a documented route has its session, with ${first} registered first`, async (t) => {
-    const app = await api(t, first)
+  overAnswers(t, 'a documented route has its session, ' +
+    `with ${first} registered first`, async (t, over) => {
+    const app = await api(t, over, first)
     const reply = await app.inject('/count')
     t.same(reply.json(), { n: 1 })
     t.same(await stored(app, carriedBy(reply).cookie as string), { n: 1 })
