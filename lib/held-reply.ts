@@ -68,12 +68,12 @@ type Contents = Record<string, unknown>
  */
 function rememberOwn(reply: FastifyReply): () => void {
   const own = reply as unknown as Record<symbol, unknown>
-  const before = new Map(Object.getOwnPropertySymbols(reply).map((key) => {
+  const before = new Map(ofFastify(reply).map((key) => {
     const value = own[key]
     return [key, { value, contents: isPlain(value) ? copyOf(value) : undefined }]
   }))
   return () => {
-    for (const key of Object.getOwnPropertySymbols(reply)) {
+    for (const key of ofFastify(reply)) {
       if (!before.has(key)) delete own[key]
     }
     for (const [key, { value, contents }] of before) {
@@ -83,6 +83,11 @@ function rememberOwn(reply: FastifyReply): () => void {
       Object.assign(value as Contents, contents)
     }
   }
+}
+
+/** Other plugins may keep something of their own on a reply. */
+function ofFastify(reply: FastifyReply): symbol[] {
+  return Object.getOwnPropertySymbols(reply).filter(({ description }) => description?.startsWith('fastify.reply.'))
 }
 
 /** What stands on the response itself: Fastify reads the status from it, and lays its headers over those. */

@@ -109,8 +109,8 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     const fail = (error: unknown): void => {
       work.committed = 'failed'
       tellCommit(request.log, work, sessionName, 'failed')
-      // The id that save() announced is live still, and the one that the client has may not be.
-      if (!work.announced || work.status !== 'loaded') transports.retract(reply)
+      // A new id that save() has announced is live, and the one that the client has may not be any more.
+      if (!work.announced || work.status !== 'loaded' || !work.isNew) transports.retract(reply)
       if (work.accessed) transports.vary(reply)
       if (statusOf(reply, payload) < 400) {
         takeOffSuccess(reply)

@@ -50,6 +50,13 @@ export type Outcome =
   /** `confirmed`: the store said in this commit that the id is live until `expiresAt`; otherwise it is the id that the request carried. */
   | { readonly did: Deed, readonly tell: 'id', readonly id: string, readonly confirmed: boolean, readonly expiresAt: number }
 
+/** What a reply has to say in the end, whatever is done to it meanwhile. */
+interface LastWord {
+  readonly bearsId: boolean
+  readonly header: string | undefined
+  readonly cookie: string | undefined
+}
+
 /** Carries ids: finds what a request brought, and puts on the reply what the commit came to. */
 export class Transports {
   readonly #config: TransportConfig
@@ -59,6 +66,8 @@ export class Transports {
   readonly #requestHeaders: readonly string[]
   readonly #inProduction: boolean
   readonly #warned: Set<string>
+  /** Where a reply has its last word. */
+  readonly #lastWord = Symbol('fastify-holdfast last word')
   #serialized: { readonly attributes: CookieAttributes, readonly secure: boolean, readonly text: string } | undefined
 
   constructor(config: TransportConfig) {
@@ -166,6 +175,8 @@ export class Transports {
   /** Takes off what `write` has put on the reply, but for what it says to caches. */
   retract(reply: FastifyReply): void {
     const { sessionHeader, sessionCookie } = this.#config
+    const guarded = reply as FastifyReply & { [key: symbol]: LastWord | undefined }
+    if (guarded[this.#lastWord] !== undefined) guarded[this.#lastWord] = { bearsId: false, header: undefined, cookie: undefined }
     if (sessionHeader !== false) reply.removeHeader(sessionHeader)
     if (sessionCookie !== false && reply.hasHeader('set-cookie')) {
       const others = otherCookies(reply, sessionCookie)
@@ -192,27 +203,31 @@ export class Transports {
   #guard(reply: FastifyReply, bearsId: boolean): void {
     const { sessionHeader, sessionCookie } = this.#config
     const names = this.#requestHeaders
-    if (!bearsId) {
-      vary(reply, names)
-      beforeHead(reply, (fields) => { vary(fields, names) })
-      return
-    }
-    keepPrivate(reply)
+    if (bearsId) keepPrivate(reply)
     vary(reply, names)
-    const header = this.#headerKey
-    const inHeader = sessionHeader === false ? undefined : reply.getHeader(sessionHeader)
-    const inCookie = sessionCookie === false ? undefined : this.#ownCookie(reply, sessionCookie)
-    beforeHead(reply, (fields) => {
-      // A web Response brings its own, which Fastify lays over ours.
-      if (header !== undefined && inHeader !== undefined && ![undefined, inHeader].includes(fields.getHeader(header) as string | undefined)) fields.header(header, inHeader as string)
-      if (inCookie !== undefined) {
-        const cookies = cookiesOf(fields)
-        const others = otherCookies(fields, sessionCookie as string)
-        if (cookies.length > others.length + 1) fields.header('set-cookie', [...others, inCookie])
-      }
-      keepPrivate(fields)
-      vary(fields, names)
-    })
+    const guarded = reply as FastifyReply & { [key: symbol]: LastWord | undefined }
+    const isFirst = guarded[this.#lastWord] === undefined
+    // Of what was written first, by save(), nothing counts any more.
+    guarded[this.#lastWord] = {
+      bearsId,
+      header: bearsId && sessionHeader !== false ? reply.getHeader(sessionHeader) as string | undefined : undefined,
+      cookie: bearsId && sessionCookie !== false ? this.#ownCookie(reply, sessionCookie) : undefined
+    }
+    if (isFirst) beforeHead(reply, (fields) => { this.#mend(fields, guarded[this.#lastWord] as LastWord) })
+  }
+
+  /** A web Response brings fields of its own, which Fastify lays over ours, and so may a hook. */
+  #mend(fields: Fields, { bearsId, header, cookie }: LastWord): void {
+    const { sessionCookie } = this.#config
+    if (header !== undefined && ![undefined, header].includes(fields.getHeader(this.#headerKey as string) as string | undefined)) {
+      fields.header(this.#headerKey as string, header)
+    }
+    if (cookie !== undefined) {
+      const others = otherCookies(fields, sessionCookie as string)
+      if (cookiesOf(fields).length > others.length + 1) fields.header('set-cookie', [...others, cookie])
+    }
+    if (bearsId) keepPrivate(fields)
+    vary(fields, this.#requestHeaders)
   }
 
   #ownCookie(reply: FastifyReply, name: string): string | undefined {

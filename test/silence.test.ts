@@ -399,6 +399,38 @@ overEveryStore(t, 'P2: what save() put on the reply does not go out if the sessi
   }
 })
 
+overEveryStore(t, 'P2: of what save() put on the reply, nothing stays that the commit does not say again', async (t, serveOver) => {
+  const { app } = await serveOver()
+  const ends = {
+    regenerate: (session: Session) => session.regenerate(['a']),
+    destroy: (session: Session) => session.destroy(),
+    'destroy and begin anew': async (session: Session) => {
+      await session.destroy()
+      session.a = 'old'
+    }
+  }
+  for (const [path, end] of Object.entries(ends)) {
+    app.get(`/${path.replaceAll(' ', '-')}`, async ({ session }) => {
+      session.b = 'new'
+      await session.save()
+      await end(session)
+      return 'ok'
+    })
+  }
+  for (const path of Object.keys(ends)) {
+    for (const transport of ['header', 'cookie', 'both'] as const) {
+      const id = await begin(app)
+      const headers = { ...(transport === 'cookie' ? {} : { 'x-session-id': id }), ...(transport === 'header' ? {} : { cookie: `session_id=${id}` }) }
+      const reply = await app.inject({ url: `/${path.replaceAll(' ', '-')}`, headers })
+      const { header, cookie } = carriedBy(reply)
+      t.notOk([header, cookie].includes(id), `${path}, ${transport}`)
+      if (header !== undefined && path !== 'destroy') t.equal(header, cookie)
+      if (path !== 'destroy') t.same(await stored(app, cookie as string), { a: 'old' })
+      t.equal(setCookies(reply).length <= 1, true)
+    }
+  }
+})
+
 overEveryStore(t, 'save() before a reply of Fastify: the cookie that it refreshed goes out', async (t, serveOver, advance) => {
   const { app } = await serveOver({ maxAge: 3600 })
   app.get('/', async ({ session }) => {
@@ -427,6 +459,21 @@ overEveryStore(t, 'P8: where the commit fails after save(), the id that was stor
   store.intercept = pass
   t.same([reply.statusCode, reply.headers['cache-control']], [503, 'private'])
   t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'old' })
+})
+
+overEveryStore(t, 'P2: where the commit fails after save(), the id that the client has does not go out again', async (t, serveOver) => {
+  const { app, store } = await serveOver()
+  app.get('/', async ({ session }) => {
+    session.touch()
+    await session.save()
+    store.intercept = async () => { throw new Error('down') }
+    session.user = 'grace'
+    return 'ok'
+  })
+  const id = await begin(app)
+  const reply = await app.inject({ url: '/', headers: { 'x-session-id': id, 'cookie': `session_id=${id}` } })
+  t.equal(reply.statusCode, 503)
+  t.same(carriedBy(reply), { header: undefined, cookie: undefined }, 'another login may have replaced its cookie')
 })
 
 overEveryStore(t, 'P2: what save() put on the reply is taken off by what ends the session, whoever sends the reply', async (t, serveOver) => {

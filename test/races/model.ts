@@ -103,6 +103,12 @@ export function outcomes(state: State, index: number, steps: readonly Step[]): S
   if (request.at === steps.length && request.on !== 'none' && !isChanged(request)) {
     // A touch that fails does not fail the request.
     all.push(variant(1, (_next, touching) => { touching.told = 'nothing' }))
+  } else if (step === 'save' && touches(request)) {
+    // Nor does it fail save().
+    all.push(variant(1, (_next, saving) => {
+      saving.at += 1
+      passPlainSteps(saving, steps)
+    }))
   } else if (step === 'destroy' || step === 'regenerate' || step === 'regenerate, keeping a') {
     // A removal whose answer is lost is made again, and finds nothing: as if another request had made it.
     all.push(variant(1, (next, removing) => {
@@ -136,7 +142,9 @@ function take(state: State, index: number, steps: readonly Step[]): void {
     if (!store(state, request, index, (data) => ({ ...data, n: Number(data['n'] ?? 0) + 1 }))) request.told = 'gone'
   } else if (step === 'save') {
     const needless = request.on === 'none' ? request.destroyed && Object.keys(request.mine).length === 0 : !isChanged(request)
-    if (!needless && !store(state, request, index, (data) => data)) request.told = 'gone'
+    if (needless ? touches(request) && live(state, request, index) === undefined : !store(state, request, index, (data) => data)) {
+      Object.assign(request, { on: 'a dead one', told: 'gone' })
+    }
   } else if (step === 'destroy') {
     remove(state, request, index)
     Object.assign(request, { on: 'none', base: {}, mine: {}, destroyed: true, created: false, owed: false })
@@ -179,6 +187,11 @@ function commit(state: State, request: Progress, index: number): void {
   } else {
     request.told = request.owed && live(state, request, index) !== undefined ? request.on : 'nothing'
   }
+}
+
+/** Whether save() has nothing to store, and has the store confirm that the session is live: it is to go out. */
+function touches(request: Progress): boolean {
+  return request.on !== 'none' && request.owed && !isChanged(request)
 }
 
 function isChanged(request: Progress): boolean {

@@ -1,3 +1,5 @@
+import type { FastifyReply } from 'fastify'
+
 import type { MaybePromise, Session, SessionOptions, SessionRecord, SessionStore } from '../../lib/index.ts'
 import type { SessionManager } from '../../lib/manager.ts'
 import type { Config } from '../../lib/options.ts'
@@ -8,7 +10,7 @@ import { initialData, mark, type Data, type Program, type Request, type Result, 
 /** The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their place. */
 export interface Lib {
   readonly configure: (options: SessionOptions) => Config
-  readonly SessionManager: new (config: Config) => SessionManager
+  readonly SessionManager: new (config: Config, announce: () => void) => SessionManager
   readonly MemoryStore: new (options: { clock: TestClock, max: number }) => SessionStore
   readonly TestClock: new () => TestClock
   readonly publicIdOf: (registration: string, id: string) => string
@@ -141,7 +143,7 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
   let minted = 0
   const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
   // The time-out is out of reach: an hour passes in one step when the sessions expire.
-  const newManager = (): SessionManager => new lib.SessionManager(lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }))
+  const newManager = (): SessionManager => new lib.SessionManager(lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }), () => {})
 
   const key = lib.publicIdOf('session', cookie)
   const expiresAt = clock.now() + maxAge * 1000
@@ -197,6 +199,7 @@ async function serve(manager: SessionManager, store: ScheduledStore, { steps, tr
   let failure: string | undefined
   try {
     const work = await manager.resolve({ id: cookie, wire: cookie, renew: false, transport, cookie: transport === 'cookie' ? cookie : undefined, browser: transport === 'cookie' })
+    work.reply = reply()
     try {
       for (const step of steps) await perform(work.session as Session, step, index)
     } catch (error) {
@@ -211,6 +214,12 @@ async function serve(manager: SessionManager, store: ScheduledStore, { steps, tr
   } catch {
     return failure ?? 'failed'
   }
+}
+
+/** A reply that may still carry an id, as far as the manager asks. */
+function reply(): FastifyReply {
+  const raw = { headersSent: false, once() {} }
+  return { sent: false, raw, request: { headers: {} }, log: { info() {}, warn() {} } } as unknown as FastifyReply
 }
 
 /** Does a step, as a handler does. */
