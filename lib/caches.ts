@@ -15,7 +15,8 @@ function isTargeted(name: string): boolean {
 }
 
 function removeTargeted(fields: Fields): void {
-  for (const name of Object.keys(fields.getHeaders())) {
+  const present = fields.getHeaders()
+  for (const name in present) {
     if (isTargeted(name)) fields.removeHeader(name)
   }
 }
@@ -31,6 +32,13 @@ export function keepPrivate(fields: Fields): void {
 
 /** Tells caches that the reply depends on these request headers (RFC 9110, 12.5.5). */
 export function vary(fields: Fields, names: readonly string[]): void {
+  const text = names.join(', ')
+  const before = fields.getHeader('vary')
+  if (before === text) return
+  if (before === undefined) {
+    fields.header('vary', text)
+    return
+  }
   const present = listed(fields, 'vary')
   if (present.includes('*')) return
   const missing = names.filter((name) => !present.some((other) => other.toLowerCase() === name.toLowerCase()))
@@ -61,12 +69,13 @@ class Head implements Fields {
     this.#head = head
     const last = head.at(-1)
     if (typeof last !== 'object' || last === null) return
-    if (Array.isArray(last) || Object.keys(last).some((name) => name !== name.toLowerCase())) this.#replace(fieldsOf(last))
+    if (Array.isArray(last) || Object.keys(last).some((name) => /[A-Z]/.test(name))) this.#replace(fieldsOf(last))
     else this.#given = last as Record<string, unknown>
   }
 
   getHeaders(): object {
-    return { ...this.#raw.getHeaders(), ...this.#given }
+    // Fastify gives most heads whole, and leaves nothing on the response.
+    return this.#given !== undefined && this.#raw.getHeaderNames().length === 0 ? this.#given : { ...this.#raw.getHeaders(), ...this.#given }
   }
 
   getHeader(name: string): unknown {

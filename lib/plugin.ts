@@ -50,8 +50,37 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     work.reporter = reporter
     setWork(request, work)
   }
+  const beginLater = async (request: FastifyRequest, reply: FastifyReply, work: Promise<UnitOfWork>): Promise<void> => {
+    try {
+      begin(request, reply, await work)
+    } catch (error) {
+      settleForNone(request)
+      throw error
+    }
+  }
   // Whoever replies to a request that was never resolved, or that failed to be, may ask for a session: there is none.
   const settleForNone = (request: FastifyRequest): void => { if (workOf(request) === null) setWork(request, none) }
+
+  const succeed = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome, waited: boolean): void => {
+    work.committed = 'done'
+    announce(work, reply, outcome)
+    tellCommit(reply.log, work, sessionName, outcome.did)
+    reporter?.committed(work, waited)
+  }
+  const fail = (work: UnitOfWork, reply: FastifyReply, payload: unknown, error: unknown): void => {
+    work.committed = 'failed'
+    tellCommit(reply.log, work, sessionName, 'failed')
+    // A new id that save() has announced is live, and the one that the client has may not be any more.
+    if (!work.announced || work.status !== 'loaded' || !work.isNew) transports.retract(reply)
+    if (work.accessed) transports.vary(reply)
+    if (statusOf(reply, payload) < 400) {
+      takeOffSuccess(reply)
+      discard(payload, reply)
+      throw error
+    }
+    // The reply is an error already, and stays as it is.
+    reply.log.error({ err: error }, 'the session could not be committed')
+  }
 
   fastify.decorateRequest(workKey as unknown as string, null)
   fastify.decorateRequest(sessionName, {
@@ -69,17 +98,14 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
       setWork(request, none)
       return done()
     }
-    const refuse = (error: unknown): never => {
-      settleForNone(request)
-      throw error
-    }
     let work: UnitOfWork | Promise<UnitOfWork>
     try {
       work = manager.resolve(transports.read(request.raw.headers, request.log))
     } catch (error) {
-      return refuse(error)
+      settleForNone(request)
+      throw error
     }
-    if (isPromise(work)) return work.then((resolved) => { begin(request, reply, resolved) }, refuse)
+    if (isPromise(work)) return beginLater(request, reply, work)
     begin(request, reply, work)
     done()
   })
@@ -100,32 +126,12 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     }
     // Fastify runs onSend again for the reply to an error thrown in it: the commit is done once.
     if (work.committing) return done()
-    const succeed = (outcome: Outcome, waited: boolean): void => {
-      work.committed = 'done'
-      announce(work, reply, outcome)
-      tellCommit(request.log, work, sessionName, outcome.did)
-      reporter?.committed(work, waited)
-    }
-    const fail = (error: unknown): void => {
-      work.committed = 'failed'
-      tellCommit(request.log, work, sessionName, 'failed')
-      // A new id that save() has announced is live, and the one that the client has may not be any more.
-      if (!work.announced || work.status !== 'loaded' || !work.isNew) transports.retract(reply)
-      if (work.accessed) transports.vary(reply)
-      if (statusOf(reply, payload) < 400) {
-        takeOffSuccess(reply)
-        discard(payload, reply)
-        throw error
-      }
-      // The reply is an error already, and stays as it is.
-      reply.log.error({ err: error }, 'the session could not be committed')
-    }
     let outcome: Outcome | Promise<Outcome> | undefined
     try {
       outcome = manager.commit(work, mayBegin(request, statusOf(reply, payload)), request.log)
-      if (!isPromise(outcome)) succeed(outcome, false)
+      if (!isPromise(outcome)) succeed(work, reply, outcome, false)
     } catch (error) {
-      fail(error)
+      fail(work, reply, payload, error)
     }
     if (outcome === undefined || !isPromise(outcome)) return done()
     const held = new HeldReply(reply, payload)
@@ -142,7 +148,10 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
         done(error as Error)
       }
     }
-    outcome.then((end) => { goOn(() => { succeed(end, true) }) }, (error: unknown) => { goOn(() => { fail(error) }) })
+    outcome.then(
+      (end) => { goOn(() => { succeed(work, reply, end, true) }) },
+      (error: unknown) => { goOn(() => { fail(work, reply, payload, error) }) }
+    )
   })
 
   if (options.store === undefined) fastify.addHook('onClose', async () => { await store.close?.() })

@@ -52,9 +52,13 @@ export type Outcome =
 
 /** What a reply has to say in the end, whatever is done to it meanwhile. */
 interface LastWord {
-  readonly bearsId: boolean
+  /** The id in the header, and the line of the cookie; undefined where it has none. */
   readonly header: string | undefined
   readonly cookie: string | undefined
+}
+
+function bearsId({ header, cookie }: LastWord): boolean {
+  return header !== undefined || cookie !== undefined
 }
 
 /** Carries ids: finds what a request brought, and puts on the reply what the commit came to. */
@@ -154,29 +158,28 @@ export class Transports {
   /** Puts the outcome on the reply. */
   write(reply: FastifyReply, carried: Carried, outcome: Outcome, attributes: CookieAttributes, accessed: boolean, now: number): void {
     const { sessionHeader, sessionCookie } = this.#config
-    let sent = false
+    let header: string | undefined
+    let cookie: string | undefined
     if (outcome.tell === 'id') {
       const inHeader = sessionHeader !== false && this.#answersInHeader(carried)
       const inCookie = sessionCookie !== false && outcome.confirmed && answersInCookie(carried)
       const wire = inHeader || inCookie ? this.#wireOf(outcome.id, carried) : ''
       if (inHeader) {
         reply.header(sessionHeader, wire)
-        sent = true
+        header = wire
       }
-      if (inCookie) {
-        sent = this.#setCookie(reply, sessionCookie, wire, attributes, secondsUntil(outcome.expiresAt, now)) || sent
-      }
+      if (inCookie) cookie = this.#setCookie(reply, sessionCookie, wire, attributes, secondsUntil(outcome.expiresAt, now))
     } else if (outcome.tell === 'clear' && sessionCookie !== false) {
-      sent = this.#setCookie(reply, sessionCookie, '', attributes, 0)
+      cookie = this.#setCookie(reply, sessionCookie, '', attributes, 0)
     }
-    if (sent || accessed) this.#guard(reply, sent)
+    if (header !== undefined || cookie !== undefined || accessed) this.#guard(reply, { header, cookie })
   }
 
   /** Takes off what `write` has put on the reply, but for what it says to caches. */
   retract(reply: FastifyReply): void {
     const { sessionHeader, sessionCookie } = this.#config
     const guarded = reply as FastifyReply & { [key: symbol]: LastWord | undefined }
-    if (guarded[this.#lastWord] !== undefined) guarded[this.#lastWord] = { bearsId: false, header: undefined, cookie: undefined }
+    if (guarded[this.#lastWord] !== undefined) guarded[this.#lastWord] = { header: undefined, cookie: undefined }
     if (sessionHeader !== false) reply.removeHeader(sessionHeader)
     if (sessionCookie !== false && reply.hasHeader('set-cookie')) {
       const others = otherCookies(reply, sessionCookie)
@@ -200,38 +203,29 @@ export class Transports {
   }
 
   /** Says now what caches must know, for the hooks of others to see, and has the last word on it and on our own fields. */
-  #guard(reply: FastifyReply, bearsId: boolean): void {
-    const { sessionHeader, sessionCookie } = this.#config
-    const names = this.#requestHeaders
-    if (bearsId) keepPrivate(reply)
-    vary(reply, names)
+  #guard(reply: FastifyReply, lastWord: LastWord): void {
+    if (bearsId(lastWord)) keepPrivate(reply)
+    vary(reply, this.#requestHeaders)
     const guarded = reply as FastifyReply & { [key: symbol]: LastWord | undefined }
     const isFirst = guarded[this.#lastWord] === undefined
     // Of what was written first, by save(), nothing counts any more.
-    guarded[this.#lastWord] = {
-      bearsId,
-      header: bearsId && sessionHeader !== false ? reply.getHeader(sessionHeader) as string | undefined : undefined,
-      cookie: bearsId && sessionCookie !== false ? this.#ownCookie(reply, sessionCookie) : undefined
-    }
+    guarded[this.#lastWord] = lastWord
     if (isFirst) beforeHead(reply, (fields) => { this.#mend(fields, guarded[this.#lastWord] as LastWord) })
   }
 
   /** A web Response brings fields of its own, which Fastify lays over ours, and so may a hook. */
-  #mend(fields: Fields, { bearsId, header, cookie }: LastWord): void {
-    const { sessionCookie } = this.#config
-    if (header !== undefined && ![undefined, header].includes(fields.getHeader(this.#headerKey as string) as string | undefined)) {
-      fields.header(this.#headerKey as string, header)
+  #mend(fields: Fields, lastWord: LastWord): void {
+    const { header, cookie } = lastWord
+    if (header !== undefined) {
+      const present = fields.getHeader(this.#headerKey as string)
+      if (present !== undefined && present !== header) fields.header(this.#headerKey as string, header)
     }
-    if (cookie !== undefined) {
-      const others = otherCookies(fields, sessionCookie as string)
+    if (cookie !== undefined && fields.getHeader('set-cookie') !== cookie) {
+      const others = otherCookies(fields, this.#config.sessionCookie as string)
       if (cookiesOf(fields).length > others.length + 1) fields.header('set-cookie', [...others, cookie])
     }
-    if (bearsId) keepPrivate(fields)
+    if (bearsId(lastWord)) keepPrivate(fields)
     vary(fields, this.#requestHeaders)
-  }
-
-  #ownCookie(reply: FastifyReply, name: string): string | undefined {
-    return cookiesOf(reply).find((cookie) => cookie.startsWith(`${name}=`))
   }
 
   /** An id in a readable header would hand an HttpOnly session to every script on the page: only who speaks the header gets it there. */
@@ -240,15 +234,15 @@ export class Transports {
     return carried.transport === 'header' || (carried.transport === undefined && !carried.browser)
   }
 
-  /** Sets our one cookie, and leaves the app's others. Whether it could be set. */
-  #setCookie(reply: FastifyReply, name: string, value: string, attributes: CookieAttributes, maxAge: number): boolean {
+  /** Sets our one cookie, and leaves the app's others. Answers its line; undefined: it could not be set. */
+  #setCookie(reply: FastifyReply, name: string, value: string, attributes: CookieAttributes, maxAge: number): string | undefined {
     const { secure, persistent } = attributes
     const https = reply.request.protocol === 'https'
     const isSecure = secure === 'auto' ? https : secure === true
     if (isSecure && !https) {
       this.#warnOnce(reply.log, `The session cookie was not sent: it is secure, and the request came over http. ${trustProxy} ` +
         'Without TLS, as on localhost, set cookie.secure to \'auto\', which goes without __Host- and __Secure-, sameSite \'none\' and partitioned.')
-      return false
+      return undefined
     }
     if (!isSecure && this.#inProduction) {
       this.#warnOnce(reply.log, `In production, the session cookie went out without Secure. ${https ? 'Set cookie.secure to true or \'auto\'.' : trustProxy}`)
@@ -262,7 +256,7 @@ export class Transports {
       reply.removeHeader('set-cookie')
       reply.header('set-cookie', [...others, cookie])
     }
-    return true
+    return cookie
   }
 
   /** The attributes but for the lifetime, as the header has them. Serialised once: from one reply to the next they are seldom others. */
@@ -289,7 +283,9 @@ const trustProxy = 'Behind a TLS proxy set the Fastify option trustProxy to the 
 
 /** The cookies that a reply sets. */
 function cookiesOf(fields: Pick<Fields, 'getHeader'>): string[] {
-  return [fields.getHeader('set-cookie') ?? []].flat() as string[]
+  const cookies = fields.getHeader('set-cookie') as string | string[] | undefined
+  if (cookies === undefined) return []
+  return Array.isArray(cookies) ? cookies : [cookies]
 }
 
 /** Those of another name. */
