@@ -130,8 +130,9 @@ export function takeOffSuccess(reply: FastifyReply): void {
 
 /** The names of the trailers that a reply has. Nothing public of Fastify lists them; where it keeps them elsewhere one day, none are found. */
 function trailersOf(reply: FastifyReply): string[] {
-  const trailers = Object.getOwnPropertySymbols(reply).find(({ description }) => description === 'fastify.reply.trailers')
-  return trailers === undefined ? [] : Object.keys((reply as unknown as Record<symbol, object | null>)[trailers] ?? {})
+  const own = reply as unknown as Record<symbol, object | null>
+  const keys = Object.getOwnPropertySymbols(reply).filter(({ description }) => description === 'fastify.reply.trailers')
+  return keys.flatMap((key) => Object.keys(own[key] ?? {}))
 }
 
 function listed(fields: Fields, name: string): string[] {

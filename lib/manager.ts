@@ -25,8 +25,6 @@ export type Announce = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome)
 
 const nothingCarried: Carried = Object.freeze({ id: undefined, wire: undefined, renew: false, transport: undefined, cookie: undefined, browser: false })
 
-const silent: Log = { info() {}, warn() {} }
-
 const nothing: Outcome = Object.freeze({ did: 'nothing', tell: 'nothing' })
 const gone: Outcome = Object.freeze({ did: 'gone', tell: 'nothing' })
 
@@ -202,7 +200,8 @@ export class SessionManager implements Operations {
     if (work.status === 'destroyed' && snapshot.text === '') return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
     assertReachable(work)
     if (work.status === 'loaded' && !work.changes(snapshot)) {
-      if (owed || this.#touchIsDue(work)) return yield* this.#touch(operation, work, work.reply?.log ?? silent)
+      // A session that is loaded and can be saved is that of a request.
+      if (owed || this.#touchIsDue(work)) return yield* this.#touch(operation, work, (work.reply as FastifyReply).log)
       return { did: 'nothing', tell: 'id', id: work.wireId, confirmed: false, expiresAt: work.expiresAt }
     }
     yield* this.#writer.write(operation, work, snapshot, unchanged)

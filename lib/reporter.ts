@@ -28,7 +28,7 @@ export class Reporter {
 
   #closed(work: UnitOfWork): void {
     if (!work.committing) reportLost(work)
-    else if (this.#thorough || work.hasOtherValues()) work.changedLate()
+    else if (work.committed === 'done' && (this.#thorough || work.hasOtherValues())) work.changedLate()
   }
 
   /** What was changed when the commit was over is lost. */

@@ -133,7 +133,7 @@ export class Session implements SessionMembers {
 
   /** Whether a watched session has other keys than when the watch began, or another value under one, by identity. */
   static differs(session: Session): boolean {
-    const before = session.#watched?.values ?? {}
+    const { values: before } = session.#watched as { values: Data }
     const own = session as unknown as Data
     const keys = Object.keys(own)
     return keys.length !== Object.keys(before).length || keys.some((key) => own[key] !== before[key])

@@ -310,7 +310,7 @@ export class UnitOfWork implements SessionHost {
 
   /** Whether a key has another value than at the commit, by identity. */
   hasOtherValues(): boolean {
-    return this.#session !== undefined && Session.differs(this.#session)
+    return Session.differs(this.session)
   }
 
   // The data.

@@ -483,3 +483,39 @@ t.test('P6: two registrations commit one after the other, and nothing overtakes 
   }
   t.same(rejections, [])
 })
+
+t.test('P6: what another plugin has put before reply.send() stands there again after the commit', async (t) => {
+  const { app } = await serve(t, { store: slow(new MemoryStore()) })
+  const sent: unknown[] = []
+  app.addHook('onRequest', async (_request, reply) => {
+    const send = reply.send.bind(reply)
+    reply.send = (payload) => {
+      sent.push(payload)
+      return send(payload)
+    }
+  })
+  app.addHook('onSend', async (_request, reply) => { if (reply.statusCode === 200) throw new Error('a hook of the app') })
+  app.setErrorHandler(async (_error, _request, reply) => { reply.code(500).send('failed') })
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    reply.send('first')
+  })
+  t.same([(await app.inject('/')).body, sent], ['failed', ['first', 'failed']])
+})
+
+t.test('P6: a late stream of any age is ended', async (t) => {
+  const { app } = await serve(t, { store: slow(new MemoryStore()) })
+  const ended: string[] = []
+  const streams = {
+    destroy: { pipe() {}, destroy() { ended.push('destroy') } },
+    close: { pipe() {}, close() { ended.push('close') } },
+    abort: { pipe() {}, abort() { ended.push('abort') } },
+    none: { pipe() {} }
+  }
+  app.get('/', async ({ session }, reply) => {
+    session.user = 'ada'
+    reply.send('first')
+    for (const stream of Object.values(streams)) reply.send(stream)
+  })
+  t.same([(await app.inject('/')).body, ended], ['first', ['destroy', 'close', 'abort']])
+})

@@ -25,6 +25,12 @@ async function listen(app: FastifyInstance): Promise<number> {
   return (app.server.address() as AddressInfo).port
 }
 
+/** Waits for a line of a log, and then a little for more. */
+async function heard(log: readonly string[]): Promise<void> {
+  for (let turn = 0; turn < 20_000 && log.length === 0; turn += 1) await nextTurn()
+  await settle()
+}
+
 /** The messages of a log, which is emptied. */
 function taken(log: readonly string[]): string[] {
   return (log as string[]).splice(0).map((line) => (JSON.parse(line) as { msg: string }).msg)
@@ -103,7 +109,7 @@ for (const [when, arrange] of Object.entries(moments)) {
       await app.inject({ url: '/', cookies: { session_id: id } })
       await settle()
       later?.()
-      for (let time = 0; time < 3; time += 1) await settle()
+      await heard(log)
       const messages = taken(log)
       t.equal(messages.length, 1, what)
       t.match(messages[0], /not stored.*session\.update\(\) or session\.save\(\)/, what)
@@ -131,7 +137,7 @@ t.test('in production a new key is noticed at any time, and another value by the
     await app.inject({ url: '/', cookies: { session_id: id } })
     await settle()
     later?.()
-    for (let time = 0; time < 3; time += 1) await settle()
+    await heard(log)
     t.match(taken(log).filter((line) => !line.includes('Secure')), [/not stored/], `${what} ${when}`)
   }
 })
@@ -190,7 +196,7 @@ t.test('P13: a change after an update() that came after the reply is warned of t
   await app.inject({ url: '/', cookies: { session_id: id } })
   await settle()
   goOn()
-  for (let time = 0; time < 3; time += 1) await settle()
+  await heard(log)
   t.match(taken(log), [/not stored/])
   t.same(await stored(app, id), { a: 'old', n: 1 })
 })
@@ -214,7 +220,8 @@ overEveryStore(t, 'what a socket changes and does not save is warned of when it 
   for (const [path, expected] of [['changes', [/not stored.*session\.save\(\)/]], ['saves', []]] as const) {
     const socket = new WebSocket(`ws://127.0.0.1:${port}/${path}`, { headers: { cookie: `session_id=${id}` } })
     await once(socket, 'close')
-    for (let time = 0; time < 3; time += 1) await settle()
+    if (expected.length > 0) await heard(log)
+    else await settle()
     const messages = taken(log)
     t.equal(messages.length, expected.length, path)
     t.match(messages, expected, path)
@@ -235,7 +242,7 @@ overEveryStore(t, 'an operation that fails after the reply, and that nobody wait
     return pass()
   }
   t.equal((await app.inject({ url: '/', cookies: { session_id: id } })).statusCode, 200)
-  for (let time = 0; time < 3; time += 1) await settle()
+  await heard(log)
   t.match(taken(log), [/failed after its reply/])
   t.same(rejections, [])
 })
@@ -545,7 +552,7 @@ overEveryStore(t, 'P13: what is changed while the commit is under way is warned 
   const id = await begin(app)
   taken(log)
   await app.inject({ url: '/', cookies: { session_id: id } })
-  for (let time = 0; time < 3; time += 1) await settle()
+  await heard(log)
   t.match(taken(log).filter((line) => !line.includes('Secure')), [/not stored/])
   t.same(await stored(app, id), { a: 'old', b: 'in time' })
 })
@@ -566,7 +573,7 @@ overEveryStore(t, 'a page that is hijacked and left by its client is warned of t
   await once(client, 'response')
   await isChanged
   client.destroy()
-  for (let tries = 0; tries < 1000 && log.length === 0; tries += 1) await nextTurn()
+  await heard(log)
   t.match(taken(log), [/not stored.*session\.save\(\)/])
 })
 
@@ -580,6 +587,52 @@ overEveryStore(t, 'a regenerate whose reply is taken over without save() is warn
   const id = await begin(app)
   const url = `http://127.0.0.1:${await listen(app)}/`
   await (await fetch(url, { headers: { cookie: `session_id=${id}` } })).text()
-  await settle()
+  await heard(log)
   t.match(taken(log), [/id the client did not get.*reply\.getHeaders\(\)/])
+})
+
+overEveryStore(t, 'attributes of the cookie that are set after the reply are warned of', async (t, serveOver) => {
+  const { app, log } = await serveOver()
+  app.get('/', ({ session }, reply) => {
+    reply.send('ok')
+    setImmediate(() => { session.options({ persistent: false }) })
+  })
+  await app.inject({ url: '/', cookies: { session_id: await begin(app) } })
+  await heard(log)
+  t.match(taken(log), [/not stored/])
+})
+
+overEveryStore(t, 'a touch that fails where no reply is sent is logged', async (t, serveOver) => {
+  const rejections = unhandled(t)
+  const { app, store, log } = await serveOver()
+  app.get('/', async ({ session }, reply) => {
+    await session.save()
+    reply.hijack()
+    store.intercept = async () => { throw new Error('down') }
+    session.touch()
+    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>).end()
+  })
+  await app.inject('/')
+  await heard(log)
+  t.match(taken(log), [/could not be touched/])
+  t.same(rejections, [])
+})
+
+t.test('in production a request whose commit failed is not warned of once more', async (t) => {
+  const { NODE_ENV } = process.env
+  process.env['NODE_ENV'] = 'production'
+  t.teardown(() => {
+    if (NODE_ENV === undefined) delete process.env['NODE_ENV']
+    else process.env['NODE_ENV'] = NODE_ENV
+  })
+  const { app, store, log } = await serve(t)
+  const id = await begin(app)
+  taken(log)
+  store.intercept = ({ verb }, pass) => {
+    if (verb === 'update') throw new Error('down')
+    return pass()
+  }
+  t.equal((await app.inject({ url: '/write/x', cookies: { session_id: id } })).statusCode, 503)
+  await settle()
+  t.notMatch(taken(log).join(), /not stored/)
 })
