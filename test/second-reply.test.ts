@@ -423,6 +423,46 @@ for (const when of ['before', 'during', 'after'] as const) {
   })
 }
 
+for (const when of ['before', 'during'] as const) {
+  t.test(`handlerTimeout ${when} a commit that fails: one error, and no id`, async (t) => {
+    const rejections = unhandled(t)
+    const gate = new Gate(new MemoryStore())
+    const app = Fastify({ handlerTimeout: 1000 })
+    t.teardown(() => app.close())
+    await app.register(sessionPlugin, { store: gate, clock: new TestClock() })
+    const [handlerGoesOn, letHandlerGoOn] = signalled()
+    const [begun, tellBegun] = signalled()
+    app.get('/', async ({ session }) => {
+      session.user = 'ada'
+      tellBegun()
+      if (when === 'before') await handlerGoesOn
+      return 'in time'
+    })
+    await app.ready()
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => { mock.timers.reset() })
+    const pass = gate.intercept
+    const creation = gate.hold('create')
+    gate.intercept = async (call, next) => {
+      await pass(call, next)
+      throw new Error('the store is down')
+    }
+    const pending = app.inject('/').then((reply) => reply)
+    await begun
+    if (when === 'before') mock.timers.tick(1000)
+    await creation.reached
+    mock.timers.tick(1000)
+    letHandlerGoOn()
+    await settle()
+    creation.release()
+    const reply = await pending
+    mock.timers.reset()
+    await settle()
+    t.same([reply.statusCode, reply.json().code, setCookies(reply)], [503, when === 'before' ? 'FST_ERR_HANDLER_TIMEOUT' : 'HOLDFAST_STORE_FAILED', []])
+    t.same(rejections, [])
+  })
+}
+
 /** A promise, and how to fulfil it. */
 function signalled(): [promise: Promise<void>, fulfil: () => void] {
   let fulfil!: () => void
