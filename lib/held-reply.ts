@@ -68,26 +68,17 @@ type Contents = Record<string, unknown>
  */
 function rememberOwn(reply: FastifyReply): () => void {
   const own = reply as unknown as Record<symbol, unknown>
-  const before = new Map(ofFastify(reply).map((key) => {
-    const value = own[key]
-    return [key, { value, contents: isPlain(value) ? copyOf(value) : undefined }]
-  }))
+  // Other plugins may keep something of their own on a reply: that is theirs to change.
+  const keys = Object.getOwnPropertySymbols(reply).filter(({ description }) => description?.startsWith('fastify.reply.'))
+  const before = keys.map((key) => ({ key, value: own[key], contents: isPlain(own[key]) ? copyOf(own[key]) : undefined }))
   return () => {
-    for (const key of ofFastify(reply)) {
-      if (!before.has(key)) delete own[key]
-    }
-    for (const [key, { value, contents }] of before) {
+    for (const { key, value, contents } of before) {
       own[key] = value
       if (contents === undefined) continue
       for (const name of Object.keys(value as Contents)) delete (value as Contents)[name]
       Object.assign(value as Contents, contents)
     }
   }
-}
-
-/** Other plugins may keep something of their own on a reply. */
-function ofFastify(reply: FastifyReply): symbol[] {
-  return Object.getOwnPropertySymbols(reply).filter(({ description }) => description?.startsWith('fastify.reply.'))
 }
 
 /** What stands on the response itself: Fastify reads the status from it, and lays its headers over those. */

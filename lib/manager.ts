@@ -210,10 +210,10 @@ export class SessionManager implements Operations {
 
   /** Has the commit touch the session. Where there is none to come, for the reply has been taken over or is gone, it is done without. */
   touch(work: UnitOfWork): void {
-    const { reply } = work
+    // Only a request has a session that can be touched.
+    const reply = work.reply as FastifyReply
     const isAsked = work.touchAsked
     work.touchAsked = true
-    if (reply === undefined) return
     if (!work.canBringId) this.#touchNow(work, reply.log)
     else if (!isAsked) reply.raw.once('close', () => { if (!work.committing) this.#touchNow(work, reply.log) })
   }

@@ -138,8 +138,10 @@ overEveryStore(t, 'what late code says of status, headers, serialising and error
     app.setErrorHandler(async (_error, _request, reply) => reply.redirect('/sorry'))
     app.get('/', (request, reply) => {
       request.session.user = 'ada'
+      reply.raw.setHeader('x-raw', '1')
       reply.send('first')
       if (reply.raw.writableEnded) return
+      reply.raw.setHeader('x-raw', 'late')
       reply.code(418).serializer(() => 'late').removeHeader('content-type').header('x-late', '1').type('text/late')
       reply.raw.statusCode = 799
       reply.raw.statusMessage = 'Late'
@@ -149,9 +151,28 @@ overEveryStore(t, 'what late code says of status, headers, serialising and error
     if (fails) store.intercept = async () => { throw new Error('down') }
     const reply = await app.inject('/')
     t.same([reply.statusCode, reply.statusMessage, reply.headers['location']], fails ? [302, 'Found', '/sorry'] : [200, 'OK', undefined])
-    t.same([reply.headers['x-late'], reply.headers['x-late-too']], [undefined, undefined])
+    t.same([reply.headers['x-late'], reply.headers['x-late-too'], reply.headers['x-raw']], [undefined, undefined, '1'])
     if (!fails) t.same([reply.body, reply.headers['content-type']], ['first', 'text/plain; charset=utf-8'])
   }
+})
+
+t.test('P6: what goes to the raw response while the commit is under way ends no process, and hangs nobody', async (t) => {
+  const rejections = unhandled(t)
+  const { app } = await serve(t, { store: slow(new MemoryStore()) })
+  const own = Symbol('of another plugin')
+  let kept: unknown
+  app.addHook('onResponse', async (_request, reply) => { kept = (reply as unknown as Record<symbol, unknown>)[own] })
+  app.get('/', ({ session }, reply) => {
+    session.user = 'ada'
+    reply.send('first');
+    (reply as unknown as Record<symbol, unknown>)[own] = 'kept'
+    reply.raw.writeHead(418, { 'content-length': '4' })
+    reply.raw.end('late')
+  })
+  const reply = await fetch(`${await app.listen({ port: 0, host: '127.0.0.1' })}/`)
+  t.same([reply.status, await reply.text()], [418, 'late'])
+  await settle()
+  t.same([kept, rejections], ['kept', []])
 })
 
 t.test('P6: a status that only Node would take does not end the process', async (t) => {
