@@ -84,12 +84,12 @@ function rememberOwn(reply: FastifyReply): () => void {
 /** What stands on the response itself: Fastify reads the status from it, and lays its headers over those. */
 function rememberHead({ raw }: FastifyReply): () => void {
   const { statusCode } = raw
-  const hadMessage = Object.hasOwn(raw, 'statusMessage')
+  const message = Object.getOwnPropertyDescriptor(raw, 'statusMessage')?.value as string
   const headers = copyOf(raw.getHeaders())
   return () => {
     raw.statusCode = statusCode
     // A response of HTTP/2 has none, and warns whoever looks.
-    if (!hadMessage && Object.hasOwn(raw, 'statusMessage')) raw.statusMessage = undefined as unknown as string
+    if (Object.hasOwn(raw, 'statusMessage')) raw.statusMessage = message
     if (raw.headersSent) return
     const present = raw.getHeaders()
     for (const name of Object.keys(present)) {

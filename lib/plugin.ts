@@ -34,6 +34,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   }
   const announceEarly = (work: UnitOfWork, reply: FastifyReply, outcome: Outcome): void => {
     announce(work, reply, outcome)
+    if (work.announced) return
     work.announced = true
     transports.whenSent(reply, () => { work.delivered = true })
   }
@@ -86,8 +87,9 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   fastify.decorateRequest(sessionName, {
     getter(this: FastifyRequest) {
       const work = workOf(this)
-      if (work === null) throw unresolvedError(sessionName)
-      return work.session
+      if (work !== null) return work.session
+      if (isBeforeHooks()) return none.session
+      throw unresolvedError(sessionName)
     },
     setter() { throw new SessionError('HOLDFAST_SESSION_READONLY') }
   })
@@ -165,6 +167,18 @@ function mayBegin({ headers, is404, method }: FastifyRequest, status: number): b
   if (is404 || status === 404) return false
   if (method === 'OPTIONS' && headers['access-control-request-method'] !== undefined) return false
   return !isHandshake(headers)
+}
+
+/**
+ * Whether Fastify has yet to run the first hook. It logs a request before that, outside every try: were `request.session` in a serializer
+ * to throw, the process would end. Nothing but the stack tells, and nobody who does as he should comes here.
+ */
+function isBeforeHooks(): boolean {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 50
+  const { stack } = new Error('where from')
+  Error.stackTraceLimit = stackTraceLimit
+  return /\brouteHandler\b/.test(stack as string) && !/hookRunner|hooks\.js/i.test(stack as string)
 }
 
 function unresolvedError(sessionName: string): SessionError {

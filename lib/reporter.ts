@@ -27,7 +27,8 @@ export class Reporter {
   }
 
   #closed(work: UnitOfWork): void {
-    if (!work.committing) reportLost(work)
+    // Where the client has left before its reply, the commit is still to come.
+    if (!work.committing && !work.canBringId) reportLost(work)
     else if (work.committed === 'done' && (this.#thorough || work.hasOtherValues())) work.changedLate()
   }
 

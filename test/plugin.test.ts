@@ -190,6 +190,26 @@ t.test('whoever replies to a request that was not resolved may ask for its sessi
   }
 })
 
+t.test('P13: a log serializer that asks for the session before any hook has run finds none, and ends no process', async (t) => {
+  const seen: unknown[] = []
+  const look = (request: object): void => { seen.push({ ...(request as { session?: Session }).session }) }
+  const { app } = await serve(t, {}, {
+    logger: {
+      level: 'info',
+      stream: { write() {} },
+      serializers: {
+        req(request) {
+          look(request)
+          return { url: request.url }
+        }
+      }
+    }
+  })
+  app.addHook('onRequest', async () => {})
+  t.equal((await app.inject('/read')).statusCode, 200)
+  t.same(seen[0], {})
+})
+
 t.test('a request cannot be given another session', async (t) => {
   const { app, store } = await serve(t)
   app.get('/null', async (request) => { (request as unknown as { session: null }).session = null })

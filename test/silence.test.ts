@@ -636,3 +636,71 @@ t.test('in production a request whose commit failed is not warned of once more',
   await settle()
   t.notMatch(taken(log).join(), /not stored/)
 })
+
+overEveryStore(t, 'P2: save() with nothing to store does not replace the cookie of a newer login', async (t, serveOver) => {
+  const { app, store } = await serveOver()
+  app.get('/page', async ({ session }, reply) => {
+    await session.save()
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>).end()
+  })
+  const id = await begin(app)
+  await app.inject({ url: '/login', cookies: { session_id: id } })
+  store.taken()
+  t.same(setCookies(await app.inject({ url: '/page', cookies: { session_id: id } })), [])
+  t.same(store.taken(), ['get'])
+})
+
+overEveryStore(t, 'P2: what save() put on the reply is taken off when the session is found to have ended', async (t, serveOver) => {
+  const { app } = await serveOver()
+  app.get('/page', async ({ session }, reply) => {
+    session.touch()
+    await session.save()
+    await app.sessions.destroy(session.publicId)
+    t.equal(await codeOf(() => session.update((draft) => { draft.n = 1 })), 'HOLDFAST_SESSION_GONE')
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>).end()
+  })
+  const reply = await app.inject({ url: '/page', cookies: { session_id: await begin(app) } })
+  t.same([reply.statusCode, setCookies(reply)], [200, []])
+})
+
+t.test('save() may be called any number of times before one reply', async (t) => {
+  const { app } = await serve(t)
+  app.get('/', async ({ session }) => {
+    for (let n = 0; n < 10_000; n += 1) {
+      session.n = n
+      await session.save()
+    }
+    return 'ok'
+  })
+  const reply = await app.inject('/')
+  t.same([reply.statusCode, setCookies(reply).length], [200, 1])
+})
+
+overEveryStore(t, 'a visitor who leaves before the reply is nothing to warn of: the commit is still to come', async (t, serveOver) => {
+  const { app, log } = await serveOver()
+  let goOn!: () => void
+  let arrived!: () => void
+  const released = new Promise<void>((resolve) => { goOn = resolve })
+  const reached = new Promise<void>((resolve) => { arrived = resolve })
+  const left = new Promise<void>((resolve) => { app.addHook('onRequestAbort', async (_request) => { resolve() }) })
+  app.get('/', async ({ session }) => {
+    session.a = 'new'
+    arrived()
+    await released
+    return 'ok'
+  })
+  const id = await begin(app)
+  const client = get({ port: await listen(app), host: '127.0.0.1', agent: false, headers: { cookie: `session_id=${id}` } })
+  client.on('error', () => {})
+  await reached
+  client.destroy()
+  await left
+  await settle()
+  goOn()
+  for (let tries = 0; tries < 5000 && JSON.stringify(await stored(app, id)) !== '{"a":"new"}'; tries += 1) await nextTurn()
+  t.same(await stored(app, id), { a: 'new' })
+  await settle()
+  t.same(taken(log), [])
+})
