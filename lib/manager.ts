@@ -198,8 +198,6 @@ export class SessionManager implements Operations {
   /** @param owed whether the store has to confirm that the session is live, though nothing has changed */
   *#saveChanges(operation: Operation, work: UnitOfWork, snapshot: Snapshot, owed: boolean): Steps<Outcome> {
     if (work.status === 'destroyed' && snapshot.text === '') return work.cookieRemoved ? { did: 'nothing', tell: 'clear' } : nothing
-    // The browser may hold the cookie of a newer login, which an empty session must not replace.
-    if (work.status !== 'loaded' && snapshot.text === '' && work.cookieDead) return nothing
     assertReachable(work)
     if (work.status === 'loaded' && !work.changes(snapshot)) {
       // A session that is loaded and can be saved is that of a request.

@@ -637,20 +637,6 @@ t.test('in production a request whose commit failed is not warned of once more',
   t.notMatch(taken(log).join(), /not stored/)
 })
 
-overEveryStore(t, 'P2: save() with nothing to store does not replace the cookie of a newer login', async (t, serveOver) => {
-  const { app, store } = await serveOver()
-  app.get('/page', async ({ session }, reply) => {
-    await session.save()
-    reply.hijack()
-    reply.raw.writeHead(200, reply.getHeaders() as Record<string, string>).end()
-  })
-  const id = await begin(app)
-  await app.inject({ url: '/login', cookies: { session_id: id } })
-  store.taken()
-  t.same(setCookies(await app.inject({ url: '/page', cookies: { session_id: id } })), [])
-  t.same(store.taken(), ['get'])
-})
-
 overEveryStore(t, 'P2: what save() put on the reply is taken off when the session is found to have ended', async (t, serveOver) => {
   const { app } = await serveOver()
   app.get('/page', async ({ session }, reply) => {
