@@ -8,9 +8,16 @@ const reached = new Set()
 function reach(file) {
   if (reached.has(file)) return
   reached.add(file)
-  for (const [, target] of readFileSync(file, 'utf8').matchAll(/\b(?:from|import)\s*\(?\s*['"](\.[^'"]+)['"]/g)) {
+  for (const [, target] of readFileSync(file, 'utf8').matchAll(
+    /\b(?:from|import)\s*\(?\s*['"](\.[^'"]+)['"]/g
+  )) {
     // In a declaration, './x.ts' stands for the declaration of x.
-    reach(join(dirname(file), file.endsWith('.d.ts') ? target.replace(/(?<!\.d)\.ts$/, '.d.ts') : target))
+    reach(
+      join(
+        dirname(file),
+        file.endsWith('.d.ts') ? target.replace(/(?<!\.d)\.ts$/, '.d.ts') : target
+      )
+    )
   }
 }
 
