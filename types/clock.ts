@@ -1,15 +1,18 @@
-/** Where time comes from: the system's clock, or a test's (`TestClock` of `fastify-holdfast/testing`). */
+/**
+ * A source of time: the system clock, which follows the fake timers of a test runner, or a clock
+ * that a test controls (`TestClock` of `fastify-holdfast/testing`).
+ */
 export interface Clock {
-  /** The present instant, in epoch milliseconds. */
+  /** Returns the current time in epoch milliseconds. */
   now(): number
   /** Calls `callback` once, after so many milliseconds. */
   setTimeout(callback: () => void, milliseconds: number): Timer
 }
 
-/** A timer that was set; what Node's `setTimeout` gives is one. */
+/** A pending timer. Node's `setTimeout` returns one. */
 export interface Timer {
   /** Cancels the timer. */
   close(): unknown
-  /** Lets the process end while the timer is pending. */
+  /** Lets the process exit while the timer is pending. */
   unref(): unknown
 }

@@ -1,58 +1,114 @@
+import type { SessionErrorCode } from './errors.ts'
 import type { Transport } from './session.ts'
-import type { SessionErrorCode } from '../lib/errors.ts'
 
 /**
- * Where a session is in its life within one request.
- * - `new`, `regenerated`, `destroyed`: there is no record under its id; it is created if something is written
+ * The state of a session within one request.
+ * - `new`, `regenerated`, `destroyed`: there is no record under its id; one is created if something
+ *   is written
  * - `loaded`: there is a record, which this request read or wrote
- * - `gone`: there was one, and it ended while the request ran; what this request still changes is dropped
- * - `none`: the route opted out, or nobody has resolved the request yet
+ * - `moved`: another request has moved the session to another id; what this request writes is
+ *   dropped
+ * - `gone`: there was a record, and it was removed or expired while the request ran; further
+ *   changes of this request are dropped
  */
-export type Status = 'new' | 'loaded' | 'regenerated' | 'destroyed' | 'gone' | 'none'
+export type Status =
+  | 'new'
+  | 'loaded'
+  | 'unreadable'
+  | 'moved'
+  | 'regenerated'
+  | 'destroyed'
+  | 'gone'
 
-/** What the commit did to the record; `gone`: it found the session ended. */
-export type Deed = 'nothing' | 'created' | 'updated' | 'touched' | 'gone'
+/** What the commit did to the record. `gone`: it found that the session had ended. */
+export type CommitAction = 'nothing' | 'created' | 'updated' | 'touched' | 'gone'
 
-/** One of the registrations of an app, and of its sessions one by its public id. */
-interface OfSession {
+/**
+ * What a commit came to.
+ * - `failed`: it failed, and the reply is the error
+ * - `lost`: it failed under a reply that was an error already, and goes out as it is: what the
+ *   request changed in its session is lost
+ */
+export type CommitOutcome = CommitAction | 'failed' | 'lost'
+
+/** A session: the `sessionName` of its registration, and its public id. */
+interface SessionRef {
   readonly sessionName: string
   readonly session: string
 }
 
 /**
- * What can be watched with `node:diagnostics_channel`, on the channel `fastify-holdfast:` and the name. It costs nothing
- * where nobody does. Messages name sessions by their public ids; no id and no data is in them.
+ * The messages that the plugin publishes through `node:diagnostics_channel`. The channel of each is
+ * `fastify-holdfast:` and its name here.
  *
  * ```ts
- * subscribe('fastify-holdfast:rejected', (message) => { const { reason } = message as SessionEvents['rejected'] })
+ * subscribe('fastify-holdfast:rejected', (message) => {
+ *   const { reason } = message as SessionEvents['rejected']
+ * })
  * ```
  *
- * A subscriber that throws does not reach the request: Node hands its error to the process as an uncaught exception.
+ * Messages identify sessions by their public ids, and contain no id and no data. A channel without
+ * subscribers costs nothing. An error that a subscriber throws does not reach the request: Node
+ * raises it as an uncaught exception of the process.
  */
 export interface SessionEvents {
   /** A session was stored for the first time. */
-  created: OfSession
+  created: SessionRef
+  /** A request was committed, or its commit failed. */
+  committed: {
+    readonly sessionName: string
+    /** The public id of the session; undefined if the request did not need an id. */
+    readonly session: string | undefined
+    /** The public id of the session that this request destroyed or regenerated. */
+    readonly removed: string | undefined
+    /** The state of the session when the commit began. */
+    readonly status: Status | undefined
+    /** What the commit did to the record, or how it failed. */
+    readonly outcome: CommitOutcome
+  }
   /**
-   * A request was committed: the status its session had by then, and what became of the record. `failed`: the reply was an error.
-   * `session` is undefined where the request made do without an id; `removed` is the session that it destroyed or regenerated.
+   * Another request wrote to the session in the meantime, and its changes were merged with those of
+   * this request.
    */
-  committed: { readonly sessionName: string, readonly session: string | undefined, readonly removed: string | undefined, readonly status: Status | undefined, readonly outcome: Deed | 'failed' }
-  /** Another request had written meanwhile, and the changes of both were merged. */
-  merged: OfSession
-  /** A session ended while the request ran; what the request changed is dropped. */
-  gone: OfSession
+  merged: SessionRef
+  /** A session ended while the request ran. What the request changed is dropped. */
+  gone: SessionRef
   /**
-   * What a request carried named no session. `malformed`: not of the form of an id. `signature`: not signed under one of the secrets.
-   * `duplicate`: more than one cookie of the name. `unknown`: not stored, or no more; stores do not tell an expired session from
-   * none. `expired`: found, and past its deadline. `session` is there where the store was asked.
+   * A request named a session that could not be found. The value `new`, which asks for a new
+   * session, is not reported.
    */
-  rejected: { readonly sessionName: string, readonly transport: Transport, readonly reason: 'malformed' | 'signature' | 'duplicate' | 'unknown' | 'expired', readonly session: string | undefined }
-  /** `regenerate()` has removed the session, which goes on under another id. */
-  regenerated: OfSession
-  /** `destroy()` has removed the session. */
-  destroyed: OfSession
-  /** A MemoryStore that is full has dropped a live session; `returned`: one that had come back. */
-  evicted: { readonly session: string, readonly returned: boolean }
-  /** A call of the store failed or timed out, or what it answered could not be decoded. The store's own error is in the log, unless a second try went well. */
-  fault: OfSession & { readonly verb: 'get' | 'create' | 'update' | 'touch' | 'delete', readonly code: SessionErrorCode }
+  rejected: {
+    readonly sessionName: string
+    readonly transport: Transport
+    /**
+     * - `malformed`: the value does not have the form of an id
+     * - `signature`: it is not signed with one of the secrets
+     * - `duplicate`: the request has more than one cookie of that name
+     * - `unknown`: the store has no such session, or no longer; an expired session may count as
+     *   unknown, since stores do not distinguish the two
+     * - `expired`: the session was found, and is past its end
+     */
+    readonly reason: 'malformed' | 'signature' | 'duplicate' | 'unknown' | 'expired'
+    /** The public id, if the store was asked: with `unknown` and `expired`. */
+    readonly session: string | undefined
+  }
+  /** The session was moved to another id, by `regenerate()`. */
+  regenerated: SessionRef
+  /** `destroy()` removed the session. */
+  destroyed: SessionRef
+  /** A full `MemoryStore` removed a live session to make room. */
+  evicted: {
+    readonly session: string
+    /** Whether the session had been requested again since it was created. */
+    readonly returned: boolean
+  }
+  /**
+   * A call of the store failed or timed out, or it returned data that could not be decoded. The
+   * store's own error is in the log, unless a second try succeeded.
+   */
+  fault: SessionRef & {
+    /** The method of the store that was called. */
+    readonly verb: 'get' | 'create' | 'update' | 'touch' | 'delete' | 'retire' | 'move'
+    readonly code: SessionErrorCode
+  }
 }

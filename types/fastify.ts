@@ -1,29 +1,36 @@
 import type { NamedSessions, Session, Sessions } from './session.ts'
 
-// Within `declare module 'fastify'`, a name that another plugin has declared there goes before one imported here:
-// @fastify/session declares a Session.
+// Inside `declare module 'fastify'`, a name that another plugin declares there takes precedence
+// over an imported one, and @fastify/session declares a Session. Hence these aliases.
 type HoldfastSession = Session
 type HoldfastSessions = Sessions
 type HoldfastOnRequest = { readonly [Name in keyof NamedSessions]: Session<NamedSessions[Name]> }
-type HoldfastOnInstance = { readonly [Name in keyof NamedSessions as `${Name}s`]: Sessions<NamedSessions[Name]> }
-type HoldfastInConfig = { [Name in keyof NamedSessions]?: false }
+type HoldfastOnInstance = {
+  readonly [Name in keyof NamedSessions as `${Name}s`]: Sessions<NamedSessions[Name]>
+}
+type HoldfastOnRoute = false | { touch: boolean }
+type HoldfastInConfig = { [Name in keyof NamedSessions]?: HoldfastOnRoute }
 
 declare module 'fastify' {
   interface FastifyRequest extends HoldfastOnRequest {
     /**
-     * The session of this request. On a route that opted out: empty and frozen.
+     * The session of this request. On a route that opted out it is empty and frozen.
      * @throws HOLDFAST_SESSION_UNAVAILABLE in a hook that was registered before the plugin
      */
     readonly session: HoldfastSession
   }
 
   interface FastifyInstance extends HoldfastOnInstance {
-    /** The sessions without a request. */
+    /** Reads, changes and ends stored sessions without a request. */
     readonly sessions: HoldfastSessions
   }
 
   interface FastifyContextConfig extends HoldfastInConfig {
-    /** False: the route has no session; it stores and sends nothing. */
-    session?: false
+    /**
+     * `false` opts the route out: it has no session, stores none and sends no id. `{ touch: false
+     * }`: its requests are no use of the session, and do not put off its end; a handler that calls
+     * `session.touch()` makes its request one.
+     */
+    session?: false | { touch: boolean }
   }
 }

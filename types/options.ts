@@ -1,73 +1,136 @@
 import type { Clock } from './clock.ts'
-import type { CookieAttributes } from './session.ts'
+import type { CookieAttributes, CookieScope } from './session.ts'
 import type { SessionStore } from './store.ts'
 
-/** Turns data into text and back. */
+/** Converts session data to text and back. */
 export interface Serializer {
-  /** Must be deterministic: for a text that it made, `stringify(parse(text)) === text`. */
+  /**
+   * Returns the data as text. Must be deterministic: for any text that it made,
+   * `stringify(parse(text)) === text`.
+   */
   stringify(data: Record<string, unknown>): string
-  /** Gives a new object each time. */
+  /** Returns the data of a text, as a new object each time. */
   parse(text: string): Record<string, unknown>
 }
 
-/** The options of a registration. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
+/**
+ * The options of a registration. An invalid one throws `HOLDFAST_OPTION_INVALID`; the message names
+ * the option and the values that it takes.
+ */
 export interface SessionOptions {
-  /** Name of the header that carries the id, in requests and replies; false: none does. Default: `'X-Session-ID'`, from the default `sessionName`. */
+  /**
+   * Name of the header that carries the id, in requests and replies; `false` for no header. Header
+   * and cookie cannot both be `false`. Default: `'X-Session-ID'`, from the default `sessionName`;
+   * with `sessionName: 'admin'` it is `'X-Admin-ID'`.
+   */
   sessionHeader?: string | false
   /**
-   * Name of the cookie that carries the id; false: none does. Default: `'session_id'`, from the default `sessionName`.
-   * A name that begins with `__Host-` or `__Secure-` asks for the attributes that browsers demand of it (RFC 6265bis, 4.1.3).
+   * Name of the cookie that carries the id; `false` for no cookie. A name that begins with
+   * `__Host-` or `__Secure-` requires the attributes that browsers demand for it (RFC 6265bis,
+   * 4.1.3). Default: `'session_id'`, from the default `sessionName`; with `sessionName: 'admin'` it
+   * is `'admin_id'`.
    */
   sessionCookie?: string | false
   /**
-   * Seconds of disuse after which a session ends, and the Max-Age of its cookie; an integer from 1 to 34,560,000 (400 days,
-   * RFC 6265bis, 5.5). A session's own `maxAge` goes before it. Default: 3600.
+   * Idle timeout: the seconds without use after which a session ends, and the Max-Age of its
+   * cookie. An integer from 1 to 34,560,000 (400 days, RFC 6265bis, 5.5), no more than
+   * `absoluteTimeout`. A session's own `maxAge` takes precedence. Another value counts from the next
+   * use of a session. Default: 3600.
    */
   maxAge?: number
-  /** Seconds after which a session ends regardless of use (ASVS 7.3.2); false: never. Default: 2,592,000 (30 days). */
+  /**
+   * Absolute timeout: the seconds after its creation at which a session ends, even if it is in use
+   * (ASVS 7.3.2); `false` for never. Default: 2,592,000 (30 days).
+   */
   absoluteTimeout?: number | false
   /**
-   * Seconds by which a touch must move the expiry to be worth a write; less than `maxAge`.
-   * 0: touches, and sends the cookie, on every request. Default: 60, or a tenth of `maxAge` if that is less.
+   * The least number of seconds by which a touch must move the expiry to be worth a write; less
+   * than `maxAge`. For a session with a `maxAge` of its own it is at most a tenth of that. `0`
+   * touches the session, and sends the cookie, on every request. Default: 60, or a tenth of
+   * `maxAge` if that is less.
    */
   touchAfter?: number
-  /** The cookie's other attributes. Default: `{ path: '/', httpOnly: true, sameSite: 'lax', secure: 'auto', persistent: true }`. */
+  /**
+   * Other attributes of the cookie. Default: `{ path: '/', httpOnly: true, sameSite: 'lax', secure:
+   * 'auto', persistent: true }`; attributes that you leave out keep these values.
+   */
   cookie?: CookieAttributes
-  /** Where records are kept. Closed by whoever made it. Default: a new MemoryStore, closed with the app. */
+  /**
+   * The `domain`, `path` and `partitioned` that the cookie had in former deployments. Browsers keep
+   * that cookie beside the present one until it expires. Each reply that sends or clears the cookie
+   * clears those too, and what comes of leaving out the present `domain` or `partitioned`. Default:
+   * none.
+   */
+  formerCookies?: readonly CookieScope[]
+  /**
+   * Where sessions are stored. The plugin does not close a store that you pass. Default: a new
+   * `MemoryStore`, which is closed with the app.
+   */
   store?: SessionStore
   /**
-   * Signs the ids, so that forged ones are refused without asking the store: one secret or several, newest first, of at least
-   * 32 bytes each. Ids are signed with the first and accepted under any; an id under an old one goes out again under the first.
-   * The value that travels is `id.signature`, with 256 bits that nobody can guess beside the id's own (ASVS 7.2.3).
-   * Not together with `adoptUnknownIds`. Default: none, ids travel as they are.
+   * Signs the ids, so that forged ones are refused without asking the store. One secret, or several
+   * with the newest first, of at least 32 bytes each. The client gets `id.signature`; the signature
+   * adds 256 unguessable bits to those of the id (ASVS 7.2.3).
+   *
+   * Ids are signed with the first secret and accepted with any of them; a client whose id is signed
+   * with an older one gets it again, signed with the first. Cannot be combined with
+   * `adoptUnknownIds`. Default: none; ids are sent unsigned.
    */
   secret?: string | Uint8Array | ReadonlyArray<string | Uint8Array>
-  /** Makes an id: 22 to 128 characters of `A-Z a-z 0-9 - _`, unguessable and unique. Default: `crypto.randomUUID`. */
+  /**
+   * Returns a new id: 22 to 128 characters of `A-Z a-z 0-9 - _`, unguessable and unique. If it
+   * throws or returns anything else, what needs the id fails with `HOLDFAST_ID_INVALID`. Default:
+   * `crypto.randomUUID`.
+   */
   generateId?: () => string
-  /** Whether a new session that nothing was written to is stored and its id sent. A 404, a CORS preflight and a WebSocket handshake never begin one. Default: true. */
+  /**
+   * Whether a new session is stored, and its id sent, if nothing was written to it. A 404, a CORS
+   * preflight and a WebSocket handshake never start such a session. Default: true.
+   */
   saveUninitialized?: boolean
   /**
-   * Answers on both transports every time, as if each request spoke both, but never over another session's cookie;
-   * this touches on every request.
-   * It shows the id of a cookie session to every script on the page. Default: false.
+   * Sends the id in the header and in the cookie every time, as if each request had used both, but
+   * never over the cookie of another session. This touches the session on every request, and shows
+   * the id of a cookie session to every script on the page. Default: false.
    */
   mirror?: boolean
   /**
-   * Which unknown ids from the header (never the cookie) a new session may take: those for which it answers true.
-   * Whoever can make a client send an id of his choice then knows the session's id (session fixation). Default: false, none.
+   * Decides which unknown ids from the header (never from the cookie) a new session may take: those
+   * for which the function returns `true`. An attacker who can make a client send a particular id
+   * then knows the id of its session (session fixation). Cannot be combined with `secret`. Default:
+   * false, none.
    */
   adoptUnknownIds?: false | ((id: string) => boolean)
-  /** Turns data into text and back; checked at registration. To encrypt, wrap the store. Default: JSON. */
+  /**
+   * Converts data to text and back; checked at registration. To encrypt the data, wrap the store
+   * instead. Default: JSON.
+   */
   serializer?: Serializer
-  /** Bytes of serialised data over which a write is refused with HOLDFAST_DATA_TOO_LARGE. Default: 65,536. */
+  /**
+   * Largest size of the serialised data, in bytes. A write of more is refused with
+   * `HOLDFAST_DATA_TOO_LARGE`. Default: 65,536.
+   */
   maxBytes?: number
-  /** Seconds that a request may wait for the store in resolving, in each asynchronous call on its session, and in committing; then it is a 503. Default: 2. */
+  /**
+   * Seconds that a request waits for the store when its session is loaded, in each asynchronous
+   * call on the session, and in its commit; at most 2,147,483. After that it fails with
+   * `HOLDFAST_STORE_TIMEOUT`, a 503. Default: 2.
+   */
   storeTimeout?: number
   /**
-   * The decorator: `request[sessionName]`, and with an s `fastify[sessionName + 's']`; also the key by which a route opts out,
-   * and what the default names of header and cookie are made of. Two registrations that share a store are kept apart by it. Default: `'session'`.
+   * Whether the error of a failed commit, most often a 503, replaces a reply that is an error
+   * already: one of 400 or more. By default such a reply goes out as it is, without an id. What the
+   * request changed in its session is then lost: the log has a line at level `error`, and the event
+   * `committed` the outcome `lost`. Set the option where no such change may be lost, such as a count of
+   * failed logins. Default: false.
+   */
+  replaceErrorReplies?: boolean
+  /**
+   * Name of the decorators: `request[sessionName]`, and with an s `fastify[sessionName + 's']`.
+   * Also the key in a route's `config` that opts it out, and the base of the default names of
+   * header and cookie. Registrations with different names can share a store. Default: `'session'`.
    */
   sessionName?: string
-  /** Where time comes from; for tests. Default: the system's. */
+  /** Source of time, for tests. Default: the system clock, which follows fake timers. */
   clock?: Clock
 }

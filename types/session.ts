@@ -1,7 +1,9 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
 import type { SessionStore } from './store.ts'
 
 /**
- * What your sessions hold. Declare it once, and `request.session` has it everywhere:
+ * The data of your sessions. Declare it once, and `request.session` is typed everywhere:
  *
  * ```ts
  * declare module 'fastify-holdfast' {
@@ -12,7 +14,8 @@ import type { SessionStore } from './store.ts'
 export interface SessionData {}
 
 /**
- * What the sessions of further registrations hold, by their `sessionName`. A line types all that bears the name:
+ * The data of the sessions of further registrations, by `sessionName`. Each entry types everything
+ * that has the name:
  *
  * ```ts
  * declare module 'fastify-holdfast' {
@@ -20,155 +23,324 @@ export interface SessionData {}
  * }
  *
  * await app.register(sessionPlugin, { sessionName: 'admin' })
- * // request.admin, app.admins, and a route's config: { admin: false }
+ * // request.admin, app.admins, and the config of a route: { admin: false }
  * ```
  */
 export interface NamedSessions {}
 
-/** How an id travels. */
+/** How an id travels: in the header or in the cookie. */
 export type Transport = 'header' | 'cookie'
 
-/** The attributes of the session cookie, but for its lifetime, which is the session's. */
+/** The attributes of the session cookie, except its lifetime, which is that of the session. */
 export interface CookieAttributes {
-  /** The host that the cookie goes back to, with its subdomains. Default: none, which is the answering host alone. */
+  /**
+   * Host that the cookie is sent to, with its subdomains. Default: none; the cookie is sent only to
+   * the host that set it.
+   */
   domain?: string
-  /** The path that the cookie goes back to. Default: `'/'`. */
+  /** Path that the cookie is sent to, and all paths below it. Default: `'/'`. */
   path?: string
-  /** Keeps scripts from reading the cookie. Default: true. */
+  /** Hides the cookie from scripts. Default: true. */
   httpOnly?: boolean
-  /** Which cross-site requests carry the cookie. `'none'` asks for `secure: true`. Default: `'lax'`. */
-  sameSite?: 'strict' | 'lax' | 'none'
-  /** Whether the cookie goes over HTTPS alone. `'auto'`: if this request came over HTTPS, by `request.protocol`. Default: `'auto'`. */
+  /**
+   * Which cross-site requests carry the cookie. `'none'` requires `secure: true`; `true` means
+   * `'strict'`. Default: `'lax'`.
+   */
+  sameSite?: 'strict' | 'lax' | 'none' | true
+  /**
+   * Whether the cookie is sent over HTTPS only. `'auto'`: yes if this request came over HTTPS,
+   * according to `request.protocol`. With `true`, no cookie is set on a request over HTTP, and a
+   * warning is logged once. Default: `'auto'`.
+   */
   secure?: boolean | 'auto'
-  /** Keeps one cookie per embedding site (CHIPS). Asks for `secure: true`. Default: false. */
+  /**
+   * Keeps a separate cookie for each site that embeds this one (CHIPS). Requires `secure: true`.
+   * Default: false.
+   */
   partitioned?: boolean
-  /** What a browser that runs out of room keeps (Chromium). Default: none. */
+  /** Which cookies a browser keeps longest when it runs out of room (Chromium). Default: none. */
   priority?: 'low' | 'medium' | 'high'
-  /** Whether the cookie outlives the browser. False leaves out Max-Age. Default: true. */
+  /**
+   * Whether the cookie survives when the browser is closed. `false` leaves out Max-Age. Default:
+   * true.
+   */
   persistent?: boolean
 }
 
-/** The names that a session has for itself; no key of the data can have them. */
-export type ReservedName = keyof SessionMembers | 'constructor' | '__proto__' | 'signal' | 'subject' | 'cookie' | 'reload'
+/** What tells a cookie from others of the same name. */
+export type CookieScope = Pick<CookieAttributes, 'domain' | 'path' | 'partitioned'>
 
-type Value<Data, Key> = Key extends keyof Data ? Data[Key] : unknown
+/** The names that a session reserves for itself. Session data cannot use them as keys. */
+export type ReservedName =
+  | keyof SessionMembers
+  | 'constructor'
+  | '__proto__'
+  | 'signal'
+  | 'subject'
+  | 'cookie'
+  | 'reload'
+
+/**
+ * The types of values that your own `serializer` keeps, and JSON does not. Each entry allows one in
+ * the data:
+ *
+ * ```ts
+ * declare module 'fastify-holdfast' {
+ *   interface SerializerKeeps { date: Date }
+ * }
+ * ```
+ */
+export interface SerializerKeeps {}
+
+/** What JSON drops, or makes something else of: a string of a Date. */
+type Changed =
+  | { toJSON(key: string): unknown }
+  | ReadonlyMap<unknown, unknown>
+  | ReadonlySet<unknown>
+  | WeakMap<object, unknown>
+  | WeakSet<object>
+  | PromiseLike<unknown>
+  | ArrayBufferView
+  | ((...given: never) => unknown)
+  | bigint
+  | symbol
+
+/**
+ * The type of a value as it is read back. One that JSON does not keep accepts no value, so that
+ * code that uses it does not compile. `Date | string` says what a Date becomes, and is left alone.
+ */
+type Kept<Type> = [
+  Exclude<Extract<Type, Changed>, SerializerKeeps[keyof SerializerKeeps]>
+] extends [never]
+  ? Type
+  : string extends Type
+    ? Type
+    : { 'JSON does not keep this type; declare what is read back, or SerializerKeeps': Type }
+
+type Value<Data, Key> = Key extends keyof Data ? Kept<Data[Key]> : unknown
 type Free<Key> = Key extends ReservedName ? never : Key
 
-/** Data as plain properties. A key that is reserved is refused where it is used: nothing can be assigned to it. */
+/**
+ * Session data as plain properties, as it is read back. A key gets a type that accepts no value, so
+ * that code that uses it does not compile, if it is reserved, or of a type that JSON does not keep.
+ */
 export type SessionDraft<Data = SessionData> = {
-  [Key in keyof Data]: Key extends ReservedName ? { 'this key is reserved by fastify-holdfast': Key } : Data[Key]
+  [Key in keyof Data]: Key extends ReservedName
+    ? { 'this key is reserved by fastify-holdfast': Key }
+    : Kept<Data[Key]>
 }
 
-/** What a session can do, beside holding your data. */
+/** The keys of the data. Where none is declared, any text. */
+type KeyOf<Data> = [keyof Data] extends [never] ? string : Free<Extract<keyof Data, string>>
+
+/** How a session goes on under a new id. */
+export interface RegenerateOptions {
+  /**
+   * Whether it keeps its `createdAt`, from which the option `absoluteTimeout` counts, and its own
+   * `maxAge`: for a step-up. Otherwise a session that steps up from time to time would never end.
+   * Default: false.
+   */
+  keepLifetime?: boolean
+}
+
+/**
+ * The properties and methods that a session has besides your data. On a route that opted out, all
+ * that would change or store the session fails with `HOLDFAST_SESSION_UNAVAILABLE`.
+ */
 export interface SessionMembers<Data = SessionData> {
   /**
-   * The secret that names the session. A new session has one from the first time it is asked for. After `destroy()`: another.
-   * With the option `secret` it travels with a signature, which is not part of it: the same for as long as the session lives,
-   * whatever secret signs it, and of no use to who has it alone.
+   * The secret that identifies the session. A new session gets one when it is first needed; after
+   * `destroy()` there is another.
+   *
+   * With the option `secret`, the client gets `id.signature`, and this is the part without the
+   * signature. It stays the same when the secret is rotated, and is of no use on its own.
    */
   readonly id: string
-  /** A digest of the id: the store's key; safe to log and to show in a list of devices. */
+  /**
+   * A digest of the id, which is the key in the store. Safe to log, and to show in a list of
+   * devices.
+   */
   readonly publicId: string
-  /** Whether this request began the session: it came without one, or called `regenerate()` or `destroy()`. */
+  /**
+   * Whether this request started the session: it brought no valid id, or it called `regenerate()`
+   * or `destroy()`.
+   */
   readonly isNew: boolean
-  /** What brought the id of a loaded session; undefined for one that this request began. */
+  /** How the id of a loaded session arrived. Undefined for a session that this request started. */
   readonly transport: Transport | undefined
-  /** Epoch milliseconds. */
+  /**
+   * Whether the browser may have kept a session cookie back from this request, because the request
+   * comes from another site, or its URL is outside `cookie.path`. Then a new session proves
+   * nothing: the visitor may be signed in. What the app writes to it, or `regenerate()`, replaces
+   * the cookie.
+   *
+   * It is told by Sec-Fetch-Site, -Mode and -Dest (Fetch Metadata) and by the cookie's `sameSite`
+   * and `path` (RFC 6265bis, 5.8.3); over plain http by the Origin of a request that is not a GET.
+   */
+  readonly cookieWithheld: boolean
+  /** When the session was created, in epoch milliseconds. */
   readonly createdAt: number
-  /** Epoch milliseconds: when the session ends if it is not used again. Each use moves it. */
+  /** When the session ends unless it is used again, in epoch milliseconds. Each use moves it. */
   readonly expiresAt: number
   /**
-   * Seconds of disuse after which this one session ends; 1 to 34,560,000 (400 days). Kept with the session,
-   * until `regenerate()`. Undefined, or never set: the option `maxAge`, which it then reads as.
-   * A smaller value counts from the next use: no write shortens a life.
-   * @throws HOLDFAST_VALUE_INVALID
+   * The idle timeout of this session, in seconds: an integer from 1 to 34,560,000 (400 days). It is
+   * kept with the session until `regenerate()`. If it was never set, or was set to undefined, it
+   * reads as the option `maxAge`.
+   *
+   * Another value counts from this request, which is a use; a smaller one brings the end nearer.
+   *
+   * @throws HOLDFAST_VALUE_INVALID when set to anything else
    */
   get maxAge(): number
   set maxAge(seconds: number | undefined)
 
-  /** The value of a key, or undefined. Sees the data alone, never a member. */
+  /** Returns the value of a key, or undefined. Looks at the data only, never at a member. */
   get<Key extends string>(key: Key): Value<Data, Key> | undefined
   /**
-   * Sets a key; undefined removes it.
-   * @throws HOLDFAST_KEY_RESERVED
+   * Sets a key of the data; undefined removes it.
+   * @throws HOLDFAST_KEY_RESERVED the key is a reserved name
    */
   set<Key extends string>(key: Free<Key>, value: Value<Data, Key> | undefined): void
-  /** The data as a plain object; its values are the session's own. */
+  /**
+   * Returns the data as a plain object without a prototype. The values are those of the session,
+   * not copies: `structuredClone(session.data())` makes ordinary objects.
+   */
   data(): Data
   /**
-   * Sets attributes of the cookie that this reply may carry. Other keys are ignored.
-   * @throws HOLDFAST_VALUE_INVALID what no browser would take
+   * Sets attributes of this session's cookie; others keep their values. They are kept with the
+   * session, for every reply from this one on, also through `regenerate()`. Unknown keys are
+   * ignored.
+   * @throws HOLDFAST_VALUE_INVALID an attribute is invalid, or browsers would refuse the cookie
    */
   options(attributes: CookieAttributes): void
   /**
-   * Moves the expiry, and sends the cookie, at the end of this request, however recent the last touch.
-   * Where no reply is sent (WebSocket, `reply.hijack()`), it moves the expiry at once, and a failure is logged.
+   * Moves the expiry and sends the cookie at the end of this request, however recent the last
+   * touch. Where Fastify sends no reply (WebSocket, `reply.hijack()`), moves the expiry at once, or
+   * when the response closes; a failure is then logged.
    */
   touch(): void
 
   /**
-   * Changes the data atomically: of any number of concurrent updates, from any number of processes, each takes effect once,
-   * one after the other. Pending changes of this request are stored with it.
+   * Changes the data atomically. However many updates run at the same time, in however many
+   * processes, each takes effect exactly once, one after another. Stores pending changes of this
+   * request along with it. Those of one process that wait for each other are stored together, so
+   * that hundreds cost a few calls of the store; one that fails is left out alone.
    *
-   * @param change synchronous; may run more than once, each time on a new draft. Changes the draft.
+   * @param change modifies the draft, synchronously; may run more than once, each time on a new
+   * draft. What it finds there may not be stored yet, and counts only if it resolves
    * @returns what `change` returned in the run that took effect
-   * @throws HOLDFAST_SESSION_GONE the session ended meanwhile; nothing was stored
-   * @throws HOLDFAST_ID_UNDELIVERABLE the session is new, and no reply can bring its id any more (`save()`); nothing was stored
-   * @throws HOLDFAST_UPDATE_ASYNC, HOLDFAST_KEY_RESERVED, HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE: nothing was stored
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: it may have taken effect
+   * @throws HOLDFAST_SESSION_BUSY earlier writes to the session took too long; nothing was stored
+   * @throws HOLDFAST_SESSION_GONE the session has ended in the meantime; nothing was stored
+   * @throws HOLDFAST_ID_UNDELIVERABLE the session is new, and no reply can bring its id to the
+   * client any more (see `save()`); nothing was stored
+   * @throws HOLDFAST_VALUE_INVALID `change` is no function; nothing was stored
+   * @throws HOLDFAST_UPDATE_ASYNC `change` returned a promise; nothing was stored
+   * @throws HOLDFAST_KEY_RESERVED `change` set a reserved name; nothing was stored
+   * @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE nothing was stored
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN the change may
+   * have taken effect
    */
   update<Result>(change: (draft: SessionDraft<Data>) => Result): Promise<Result>
   /**
-   * Commits now: stores what changed, a new session too, moves the expiry if that is due or was asked for, and puts the header and
-   * the cookie on the reply. Call it before `reply.hijack()` and hand on `reply.getHeaders()`; the commit of a reply that Fastify
-   * sends has the last word on them. On a WebSocket, and once the reply is on its way, it stores a session that was loaded and
+   * Commits now: stores what changed, including a new session; moves the expiry if that is due or
+   * `touch()` was called; and puts the header and the cookie on the reply. Call it before
+   * `reply.hijack()`, and pass on `reply.getHeaders()`. If Fastify sends the reply after all, its
+   * commit decides about the header and the cookie.
+   *
+   * On a WebSocket, and once the reply is on its way, it stores a session that was loaded, and
    * refuses a new one, whose id could not reach the client.
-   * @throws as `update()`
+   *
+   * @throws the errors of `update()`
    * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   save(): Promise<void>
   /**
-   * Goes on under a new id and drops the data, but for the keys in `keep`. The old id is dead when it resolves.
-   * To be called at login and at every change of privilege (ASVS 7.2.4).
-   * @throws HOLDFAST_SESSION_GONE the session ended meanwhile and there was data to keep
-   * @throws HOLDFAST_ID_UNDELIVERABLE no reply can bring the new id: on a WebSocket, after `hijack()`, after the reply. Nothing was removed
+   * Continues the session under a new id (ASVS 7.2.4). Call it at login, where it drops the data
+   * except for the keys in `keep`, and the lifetimes begin anew; and at every change of privilege:
+   * `regenerate('all', { keepLifetime: true })`.
+   *
+   * The session moves when it is next stored: by the commit, or by `save()` or `update()` before
+   * it. The successor is stored whole, then the old id ends. Until then nothing has happened, and
+   * nothing is lost if the store fails. If another request ends the session meanwhile, the move
+   * fails with HOLDFAST_SESSION_GONE, and the reply is a 409: a logout is not undone. If there is
+   * nothing to store, the session ends.
+   *
+   * @throws HOLDFAST_SESSION_GONE the session has ended, or another request has moved it and there
+   * was data to keep
+   * @throws HOLDFAST_ID_UNDELIVERABLE no reply can bring the new id to the client (on a WebSocket,
+   * after `reply.hijack()`, after the reply)
+   * @param keep the keys of the data that go along, or `'all'`. Default: none
+   * @throws HOLDFAST_VALUE_INVALID `keep` is neither an array nor `'all'`, or an option is wrong
+   * @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE
+   * @throws HOLDFAST_DATA_UNDECODABLE the session cannot be read here, and was to be kept
    * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN: the old id may be dead
    */
-  regenerate(keep?: readonly string[]): Promise<void>
+  regenerate(keep?: 'all' | ReadonlyArray<KeyOf<Data>>, options?: RegenerateOptions): Promise<void>
   /**
-   * Ends the session. The id is dead when it resolves, and no slow request brings it back.
-   * What is written afterwards begins a new session.
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT: the id may be alive
+   * Ends the session, also where another request has moved it to a new id. Once the promise
+   * resolves, neither id works, and no slow request can bring the session back. What is written
+   * afterwards starts a new session.
+   *
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT the id may still work
    * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   destroy(): Promise<void>
 }
 
-/** What `request.session` is: your data as plain properties, and the members. */
+/** The type of `request.session`: your data as plain properties, and the members. */
 export type Session<Data = SessionData> = SessionMembers<Data> & SessionDraft<Data>
 
-/** One session as it is stored, seen from outside a request. */
+/** A stored session, read without a request. */
 export interface StoredSession<Data = SessionData> {
   readonly publicId: string
   readonly data: Data
-  /** Epoch milliseconds. */
+  /** When the session was created, in epoch milliseconds. */
   readonly createdAt: number
-  /** Epoch milliseconds. */
+  /** When the session ends unless it is used again, in epoch milliseconds. */
   readonly expiresAt: number
-  /** Seconds; undefined where the option `maxAge` counts. */
+  /** The session's own idle timeout in seconds. Undefined if the option `maxAge` applies. */
   readonly maxAge: number | undefined
 }
 
-/** The sessions without a request: `fastify.sessions`. */
+/** A request past Fastify: one of Node.js or of the Fetch API, or its headers. */
+export type RawRequest =
+  | { readonly headers: IncomingHttpHeaders | Headers }
+  | IncomingHttpHeaders
+  | Headers
+
+/** Reads, changes and ends stored sessions without a request: `fastify.sessions`. */
 export interface Sessions<Data = SessionData> {
+  /** The store of the registration. */
   readonly store: SessionStore
-  /** @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT */
+  /**
+   * Returns the session with this public id; undefined if there is none. Does not extend the
+   * session.
+   * @throws HOLDFAST_DATA_UNDECODABLE it cannot be read here; HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   */
   get(publicId: string): Promise<StoredSession<Data> | undefined>
-  /** As `session.update()`. @throws HOLDFAST_SESSION_GONE there is no such session */
+  /**
+   * Returns the stored session whose id a request carries in its header or cookie, rightly signed
+   * if there is a `secret`; undefined if there is none. For what Fastify does not route, such as
+   * the upgrade request of a socket server. Does not extend the session. A socket that a browser
+   * opens carries the cookie from every site: check its Origin.
+   * @throws HOLDFAST_VALUE_INVALID it is no request
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   */
+  fromRequest(request: RawRequest): Promise<StoredSession<Data> | undefined>
+  /**
+   * Changes the data of a session atomically, as `session.update()` does.
+   * @throws HOLDFAST_SESSION_GONE there is no such session; otherwise as `session.update()`
+   */
   update<Result>(publicId: string, change: (draft: SessionDraft<Data>) => Result): Promise<Result>
-  /** Ends a session. False: there was none. @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT */
+  /**
+   * Ends a session, also by an id that it had until ten minutes ago. Returns whether there was one;
+   * true if the store's answer was lost and the session is dead.
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   */
   destroy(publicId: string): Promise<boolean>
-  /** The public id that belongs to an id, such as `session.id`; with the option `secret`, to the id without its signature. */
+  /**
+   * Returns the public id that belongs to an id, such as `session.id`. With the option `secret`,
+   * pass the id without its signature.
+   */
   publicIdOf(id: string): string
 }

@@ -1,117 +1,218 @@
-import { systemClock } from '../clock.ts'
-import { evicted } from '../diagnostics.ts'
-import { optionError } from '../errors.ts'
-import { expiryOf, hasExpired, isOfVersion, pack, unpack, withExpiry } from './packed-record.ts'
-import type { Clock, Timer } from '../../types/clock.ts'
-import type { SessionRecord, SessionStore } from '../../types/store.ts'
+import { getHeapStatistics } from 'node:v8'
 
-/** The options of a MemoryStore. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
+import { systemClock } from '../clock.ts'
+import { evicted } from '../events.ts'
+import { check, SessionError } from '../errors.ts'
+import { idleOf } from './max-age.ts'
+import {
+  entryMemory,
+  expiryOf,
+  hasExpired,
+  isOfVersion,
+  isTrace,
+  memoryOf,
+  pack,
+  packedIdle,
+  packedMemory,
+  packTrace,
+  unpack,
+  withExpiry
+} from './packed-record.ts'
+import { Line, Tier, type Entry } from './tier.ts'
+import type { Clock, Timer } from '../../types/clock.ts'
+import type { SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
+
+/**
+ * Options of `MemoryStore`. An invalid one throws `HOLDFAST_OPTION_INVALID`; the message names the
+ * option and the values that it takes.
+ */
 export interface MemoryStoreOptions {
   /**
-   * The most records that are kept, expired ones that wait for the sweep among them. A new one beyond it takes the place of another:
-   * first to go is one that never came back and is empty, then one that never came back, then the least recently used.
-   * A small session takes some 200 bytes: a million fit into Node's default heap. Lower it where data is large. Default: 1,000,000.
+   * Maximum number of records, including expired ones that have not been swept yet, and the traces
+   * of sessions that have moved to another id. When the store is full, each new record replaces
+   * another: an expired one if it is next in line; otherwise an empty session that was never
+   * requested again, then any session that was never requested again, then the least recently used
+   * one. A trace has the place that its record had. Default: 1,000,000.
    */
   max?: number
-  /** Seconds between sweeps for the memory of expired records; no more than 2,147,483. Expired records are never served, swept or not. Default: 60. */
+  /**
+   * Maximum memory of all records, in bytes of the heap; at least 1024. When a new or a growing
+   * record has no room, others are evicted, in the order that `max` has, until it has. A record
+   * that is larger than this by itself is refused with `HOLDFAST_DATA_TOO_LARGE`, and evicts
+   * nothing.
+   *
+   * A record counts with its text, its key and its place, each at the most that Node.js takes for
+   * it: some 250 bytes and the data. Text takes a byte for each character; all of a session's text
+   * takes two if it has a character beyond U+00FF.
+   *
+   * Default: a quarter of the heap limit (`v8.getHeapStatistics().heap_size_limit`, which
+   * `--max-old-space-size` sets). Give several stores of one process less each, as well as a store
+   * beside whose sessions the app keeps much else.
+   */
+  maxMemory?: number
+  /**
+   * Seconds between two sweeps, which free the memory of expired records; at most 2,147,483.
+   * Expired records are never returned, swept or not. Default: 60.
+   */
   sweepInterval?: number
-  /** Where time comes from; for tests. Default: the system's. */
+  /** Source of time, for tests. Default: the system clock. */
   clock?: Clock
 }
 
-/** The longest that a timer of Node's can be set to, in milliseconds. */
-const longestTimer = 2 ** 31 - 1
+/** The longest delay that a Node timer supports, in milliseconds. */
+const maxTimerDelay = 2 ** 31 - 1
 
-/** How many records a sweep looks at in one step: some 0.3 ms if all have expired. */
+/** The part of the heap limit that the records of a store take by default: one in so many. */
+const heapShare = 4
+
+/** The least `maxMemory`: who gives less has meant megabytes. */
+const leastMaxMemory = 1024
+
+/** The number of records that one step of a sweep checks: about 0.3 ms if all have expired. */
 const recordsPerStep = 500
 
 /**
- * Keeps records in this process: for one process, for development and for tests. What it keeps is gone with the process.
- * Answers at once. Keeps serialised values, as a remote store does: nobody shares an object with it.
+ * Keeps sessions in the memory of this process: for apps of a single process, for development and
+ * for tests. The sessions are lost when the process ends.
+ *
+ * Every method returns its result directly, without a promise. Records are kept serialised, as in a
+ * remote store, so the store shares no object with its callers.
  */
 export class MemoryStore implements SessionStore {
   readonly #max: number
+  readonly #maxMemory: number
   readonly #sweepInterval: number
   readonly #clock: Clock
-  /** Those that never came back, without and with data, and those that did. Only `get` tells: the request that creates a session may touch it too. */
+  // A session counts as requested again after a `get`. A `touch` does not count: the request that
+  // creates a session may touch it too.
+  /** Sessions without data that were never requested again. */
   readonly #empty: Tier
+  /** Sessions with data that were never requested again. */
   readonly #unreturned: Tier
+  /** Sessions that were requested again. */
   readonly #returned: Tier
-  /** In the order in which they give way. */
+  /** All tiers, in the order in which they are evicted. */
   readonly #tiers: readonly Tier[]
+  #memory = 0
   #timer: Timer | undefined
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: MemoryStoreOptions = {}) {
-    const { max = 1_000_000, sweepInterval = 60, clock = systemClock } = options
-    if (!Number.isSafeInteger(max) || max < 1) throw optionError('max', 'a positive integer')
-    if (typeof sweepInterval !== 'number' || !(sweepInterval > 0 && sweepInterval * 1000 <= longestTimer)) {
-      throw optionError('sweepInterval', 'a positive number of seconds, no more than 2147483')
-    }
+    const {
+      max = 1_000_000,
+      maxMemory = Math.floor(getHeapStatistics().heap_size_limit / heapShare),
+      sweepInterval = 60,
+      clock = systemClock
+    } = options
+    check(Number.isSafeInteger(max) && max >= 1, 'max', 'a positive integer')
+    check(
+      Number.isSafeInteger(maxMemory) && maxMemory >= leastMaxMemory,
+      'maxMemory',
+      `an integer, no less than ${leastMaxMemory}: a number of bytes`
+    )
+    check(
+      typeof sweepInterval === 'number' &&
+        sweepInterval > 0 &&
+        sweepInterval * 1000 <= maxTimerDelay,
+      'sweepInterval',
+      'a positive number of seconds, no more than 2147483'
+    )
     this.#max = max
+    this.#maxMemory = maxMemory
     this.#sweepInterval = sweepInterval * 1000
     this.#clock = clock
-    this.#empty = new Tier(max)
-    this.#unreturned = new Tier(max)
-    this.#returned = new Tier(max)
+    const most = Math.min(max, Math.ceil(maxMemory / entryMemory))
+    this.#empty = new Tier(most)
+    this.#unreturned = new Tier(most)
+    this.#returned = new Tier(most)
     this.#tiers = [this.#empty, this.#unreturned, this.#returned]
   }
 
-  /** How many records are held; expired ones that wait for the sweep count. */
+  /** Number of records and traces, including expired ones that have not been swept yet. */
   get size(): number {
     return this.#empty.size + this.#unreturned.size + this.#returned.size
   }
 
-  get(key: string): SessionRecord | undefined {
-    const found = this.#find(key)
-    if (found === undefined) return undefined
-    this.#put(found, this.#returned, found.packed)
-    return unpack(found.packed)
+  /** Memory of these records in bytes, counted as `maxMemory` counts it. */
+  get memory(): number {
+    return this.#memory
   }
 
+  get(key: string): SessionRecord | SessionTrace | undefined {
+    const found = this.#find(key)
+    if (found === undefined) return undefined
+    const entry = unpack(found.packed)
+    // A trace is no session that was requested again: it keeps its place.
+    if (entry.successor !== undefined) return entry
+    if (found.tier !== this.#returned) found.tier.delete(key)
+    this.#returned.put(key, found.packed)
+    return entry
+  }
+
+  /** @throws HOLDFAST_DATA_TOO_LARGE the record is larger than `maxMemory`; nothing was changed */
   create(key: string, record: SessionRecord): boolean {
     if (this.#find(key) !== undefined) return false
-    if (this.size >= this.#max) this.#evict()
-    this.#tierOf(record).put(key, pack(record, record.expiresAt))
-    if (this.#timer === undefined) this.#arm(this.#sweepInterval)
+    this.#put(key, pack(record, record.expiresAt), this.#tierOf(record))
+    if (this.#timer === undefined) this.#startTimer(this.#sweepInterval)
     return true
   }
 
+  /** @throws HOLDFAST_DATA_TOO_LARGE the record is larger than `maxMemory`; nothing was changed */
   update(key: string, record: SessionRecord, expectedVersion: string): boolean {
     const found = this.#find(key)
-    if (found === undefined) return false
-    if (!isOfVersion(found.packed, expectedVersion)) return false
+    if (found === undefined) return false // mutant: existence check
+    if (!isOfVersion(found.packed, expectedVersion)) return false // mutant: version check
     const tier = found.tier === this.#returned ? found.tier : this.#tierOf(record)
-    this.#put(found, tier, pack(record, Math.max(record.expiresAt, expiryOf(found.packed))))
+    const isShorter = idleOf(record) < packedIdle(found.packed)
+    const before = isShorter ? 0 : expiryOf(found.packed)
+    this.#put(key, pack(record, Math.max(record.expiresAt, before)), tier, found)
     return true
   }
 
+  /** @throws HOLDFAST_DATA_TOO_LARGE the longer expiry has no room; nothing was changed */
   touch(key: string, expiresAt: number): number | undefined {
     const found = this.#find(key)
-    if (found === undefined) return undefined
-    const furthest = Math.max(expiresAt, expiryOf(found.packed))
-    this.#put(found, found.tier, withExpiry(found.packed, furthest))
+    if (found === undefined || isTrace(found.packed)) return undefined
+    const allowed = Math.min(expiresAt, this.#clock.now() + packedIdle(found.packed))
+    const furthest = Math.max(allowed, expiryOf(found.packed))
+    this.#put(key, withExpiry(found.packed, furthest), found.tier, found)
     return furthest
   }
 
-  delete(key: string): SessionRecord | undefined {
+  delete(key: string): SessionRecord | SessionTrace | undefined {
     const found = this.#find(key)
     if (found === undefined) return undefined
-    this.#remove(found)
-    return unpack(found.packed)
+    const entry = unpack(found.packed)
+    if (entry.successor === undefined) this.#remove(found) // mutant: trace stays
+    return entry
   }
 
-  /** Forgets every record, and sweeps no more. */
+  retire(key: string, trace: SessionTrace): boolean {
+    const found = this.#find(key)
+    if (found === undefined || !isOfVersion(found.packed, trace.version)) return false
+    const packed = packTrace(trace)
+    const growth = packedMemory(packed) - packedMemory(found.packed)
+    if (this.#memory + growth > this.#maxMemory) {
+      this.#put(key, packed, found.tier, found)
+    } else {
+      found.tier.replace(key, packed)
+      this.#memory += growth
+    }
+    return true
+  }
+
+  /** Removes every record and stops the sweep. */
   close(): void {
     for (const tier of this.#tiers) tier.clear()
-    this.#disarm()
+    this.#memory = 0
+    this.#stopTimer()
   }
 
-  /** The live entry of a key. One that has expired goes as it is met. */
+  /** Returns the live entry of a key. Removes an expired one. */
   #find(key: string): Entry | undefined {
-    // Most requests are of those that come back.
-    for (let at = this.#tiers.length - 1; at >= 0; at -= 1) {
-      const tier = this.#tiers[at]
+    // Backwards, because most requests are for sessions that were requested before.
+    for (let index = this.#tiers.length - 1; index >= 0; index -= 1) {
+      const tier = this.#tiers[index]
       const packed = tier.get(key)
       if (packed === undefined) continue
       const entry = { tier, key, packed }
@@ -120,133 +221,103 @@ export class MemoryStore implements SessionStore {
     }
   }
 
-  /** The tier of a record that has not come back. */
+  /** Returns the tier for a record that was never requested again. */
   #tierOf(record: SessionRecord): Tier {
     return record.data === '' ? this.#empty : this.#unreturned
   }
 
-  /** Puts a record, stored anew or as it was, at the end of a tier. */
-  #put({ tier: before, key }: Entry, tier: Tier, packed: string): void {
-    if (tier !== before) before.delete(key)
+  /**
+   * Makes `packed` the record of a key, as the newest of `tier`, in place of `before`. Evicts other
+   * records if there is no room for it.
+   *
+   * @throws HOLDFAST_DATA_TOO_LARGE
+   */
+  #put(key: string, packed: string, tier: Tier, before?: Entry): void {
+    const memory = memoryOf(key, packed)
+    if (memory > this.#maxMemory) throw new SessionError('HOLDFAST_DATA_TOO_LARGE')
+    const growth =
+      before === undefined ? memory : packedMemory(packed) - packedMemory(before.packed)
+    const isFull =
+      this.#memory + growth > this.#maxMemory || (before === undefined && this.size >= this.#max)
+    // A record that grows is not evicted for itself.
+    if (before !== undefined && (isFull || before.tier !== tier)) before.tier.delete(key)
+    const lost = isFull ? this.#makeRoom(growth) : []
     tier.put(key, packed)
+    this.#memory += growth
+    // At the end, for a subscriber may use the store.
+    if (!evicted.hasSubscribers) return
+    for (const entry of lost) {
+      if (isTrace(entry.packed)) continue
+      evicted.publish({ session: entry.key, returned: entry.tier === this.#returned })
+    }
   }
 
-  #remove({ tier, key }: Entry): void {
+  /** Removes a record. Stops the sweep if it was the last. */
+  #remove(entry: Entry): void {
+    this.#drop(entry)
+    if (this.size === 0) this.#stopTimer()
+  }
+
+  #drop({ tier, key, packed }: Entry): void {
     tier.delete(key)
-    if (this.size === 0) this.#disarm()
+    this.#memory -= memoryOf(key, packed)
   }
 
-  /** Makes room for one in a store that is full: of those that are next in their tiers, one that has expired, else that of the first tier. */
-  #evict(): void {
+  /**
+   * Removes records until there is room for one more, or for one that grows: of the next in line in
+   * each tier, one that has expired, or else the one of the first tier. Each of them takes room
+   * itself, so the work is no more than the size of what comes. Returns the live ones.
+   */
+  #makeRoom(growth: number): Entry[] {
     const now = this.#clock.now()
-    const next = this.#tiers.flatMap((tier) => tier.oldest() ?? [])
-    const expired = next.find((each) => hasExpired(each.packed, now))
-    const entry = expired ?? next[0]
-    this.#remove(entry)
-    if (expired === undefined && evicted.hasSubscribers) evicted.publish({ session: entry.key, returned: entry.tier === this.#returned })
+    const lines = this.#tiers.map((tier) => new Line(tier, now))
+    const lost: Entry[] = []
+    while (this.size >= this.#max || this.#memory + growth > this.#maxMemory) {
+      // What has no room is no larger than the bound, so there is somebody to go.
+      const line = (lines.find(({ isExpired }) => isExpired) ??
+        lines.find(({ first }) => first !== undefined)) as Line & { first: Entry }
+      const { first, isExpired } = line
+      this.#drop(first)
+      if (!isExpired) lost.push(first)
+      line.advance()
+    }
+    return lost
   }
 
-  /** One timer for all records, so that a life may be longer than a timer can; it never holds the process. */
-  #arm(milliseconds: number, pass?: Iterator<Entry, undefined>): void {
-    this.#timer = this.#clock.setTimeout(() => { this.#sweep(pass ?? this.#entries()) }, milliseconds)
+  /**
+   * Schedules a step of a sweep. One timer serves all records, so that a session may live longer
+   * than a timer can run. It does not keep the process alive.
+   *
+   * @param entries what the sweep still has to check. Default: all entries, in a new sweep
+   */
+  #startTimer(milliseconds: number, entries?: Iterator<Entry, undefined>): void {
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#sweep(entries ?? this.#entries())
+    }, milliseconds)
     this.#timer.unref()
   }
 
-  #disarm(): void {
+  #stopTimer(): void {
     this.#timer?.close()
     this.#timer = undefined
   }
 
-  /** One step of a sweep; the next follows when others have had their turn. */
-  #sweep(pass: Iterator<Entry, undefined>): void {
+  /** Does one step of a sweep, and lets other work run before the next one. */
+  #sweep(entries: Iterator<Entry, undefined>): void {
     this.#timer = undefined
     const now = this.#clock.now()
     for (let count = 0; count < recordsPerStep; count += 1) {
-      const { value: entry } = pass.next()
+      const { value: entry } = entries.next()
       if (entry === undefined) {
-        if (this.size > 0) this.#arm(this.#sweepInterval)
+        if (this.size > 0) this.#startTimer(this.#sweepInterval)
         return
       }
-      if (hasExpired(entry.packed, now)) entry.tier.delete(entry.key)
+      if (hasExpired(entry.packed, now)) this.#drop(entry)
     }
-    this.#arm(0, pass)
+    this.#startTimer(0, entries)
   }
 
   *#entries(): Generator<Entry, undefined> {
-    for (const tier of this.#tiers) yield * tier.entries()
-  }
-}
-
-/** A record and its place. */
-interface Entry {
-  readonly tier: Tier
-  readonly key: string
-  readonly packed: string
-}
-
-/** A Map that grows copies itself in one go: of this many entries in some 0.3 ms, of a million in 100 ms. */
-const entriesPerShard = 2000
-const mostShards = 4096
-
-class Shard extends Map<string, string> {
-  /** The key that was put last. */
-  newest: string | undefined
-}
-
-/** Packed records in the order in which they go: exact within a shard, and so with up to 2000 records; nearly so across shards. */
-class Tier {
-  size = 0
-  readonly #shards: readonly Shard[]
-  #turn = 0
-
-  constructor(max: number) {
-    this.#shards = Array.from({ length: Math.min(Math.ceil(max / entriesPerShard), mostShards) }, () => new Shard())
-  }
-
-  get(key: string): string | undefined {
-    return this.#shardOf(key).get(key)
-  }
-
-  /** Puts a record at the end, whether it is in the tier or not. */
-  put(key: string, packed: string): void {
-    const shard = this.#shardOf(key)
-    const before = shard.size
-    // What is at the end already stays there: a page asks for its session many times in a row, and to take out and put back costs the most.
-    if (shard.newest !== key) shard.delete(key)
-    shard.set(key, packed)
-    shard.newest = key
-    this.size += shard.size - before
-  }
-
-  delete(key: string): void {
-    if (this.#shardOf(key).delete(key)) this.size -= 1
-  }
-
-  /** The oldest entry of a shard: of another shard every time. */
-  oldest(): Entry | undefined {
-    while (this.size > 0) {
-      this.#turn = (this.#turn + 1) % this.#shards.length
-      const first = this.#shards[this.#turn].entries().next()
-      if (first.done !== true) return { tier: this, key: first.value[0], packed: first.value[1] }
-    }
-  }
-
-  *entries(): Generator<Entry, void> {
-    if (this.size === 0) return
-    for (const shard of this.#shards) {
-      for (const [key, packed] of shard) yield { tier: this, key, packed }
-    }
-  }
-
-  clear(): void {
-    for (const shard of this.#shards) shard.clear()
-    this.size = 0
-  }
-
-  /** By the last characters (FNV-1a): keys that are made one after the other differ there. */
-  #shardOf(key: string): Shard {
-    let hash = 0
-    for (let at = Math.max(0, key.length - 8); at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16_777_619)
-    return this.#shards[(hash >>> 0) % this.#shards.length]
+    for (const tier of this.#tiers) yield* tier.entries()
   }
 }

@@ -1,44 +1,143 @@
-import type { SessionRecord } from '../../types/store.ts'
+import { readMaxAge, writeMaxAge } from './max-age.ts'
+import type { SessionRecord, SessionTrace } from '../../types/store.ts'
+
+// A packed record is one string: `expiresAt createdAt maxAge;cookie versionLength version data`. It
+// takes a third of the memory of an object. The expiry stands first because it is read most often.
+// A packed trace is `expiresAt > successorLength successor version`.
+//
+// V8 keeps a string in one byte for each character, or all of it in two. A packed record is in two
+// only if a character needs them, and then it ends in a mark that does: so the last character tells
+// how much memory the record takes.
+
+const wideMark = '\u{ffff}'
+const hasWide = /[^\0-\xff]/
+
+/** Where records are put together, as long as the longest of them. */
+let scratch = Buffer.allocUnsafeSlow(4096)
 
 /**
- * A record as one flat string: a third of the memory of an object. Made with join(), since concatenation makes a tree of
- * strings, which keeps what it is made of.
+ * Packs a record. Makes a flat string; concatenation would make a tree of strings that keeps all of
+ * its parts in memory.
  */
-export function pack({ data, version, createdAt, maxAge }: SessionRecord, expiresAt: number): string {
-  return [expiresAt, createdAt, maxAge, version.length, version, data].join(' ')
+export function pack(record: SessionRecord, expiresAt: number): string {
+  const { data, version, createdAt, cookie } = record
+  const settings = writeMaxAge(record) + (cookie === undefined ? '' : `;${cookie}`)
+  const head = `${expiresAt} ${createdAt} ${settings} ${version.length} ${version} `
+  // `test()` looks at no character of a string that has one byte for each.
+  return hasWide.test(head) || hasWide.test(data)
+    ? [head, data, wideMark].join('')
+    : narrow(head, data)
 }
 
-export function unpack(packed: string): SessionRecord {
-  const createdFrom = packed.indexOf(' ') + 1
-  const maxAgeFrom = packed.indexOf(' ', createdFrom) + 1
-  const lengthFrom = packed.indexOf(' ', maxAgeFrom) + 1
-  const versionFrom = packed.indexOf(' ', lengthFrom) + 1
-  const versionTo = versionFrom + Number(packed.slice(lengthFrom, versionFrom))
-  const maxAge = packed.slice(maxAgeFrom, lengthFrom - 1)
+/**
+ * Joins two texts, with one byte for each character. What was cut from a text that needed two, as
+ * by `trim()` of a wide space, still has two.
+ */
+function narrow(head: string, data: string): string {
+  const length = head.length + data.length
+  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(length)
+  scratch.write(data, scratch.write(head, 'latin1'), 'latin1')
+  return scratch.toString('latin1', 0, length)
+}
+
+/** Packs a trace. */
+export function packTrace({ expiresAt, successor, version }: SessionTrace): string {
+  const packed = [expiresAt, '>', successor.length, successor, version].join(' ')
+  return hasWide.test(packed) ? packed + wideMark : packed
+}
+
+/** Returns whether what is packed is a trace. */
+export function isTrace(packed: string): boolean {
+  return packed.startsWith('> ', packed.indexOf(' ') + 1)
+}
+
+/** Unpacks a record or a trace. */
+export function unpack(packed: string): SessionRecord | SessionTrace {
+  return isTrace(packed) ? unpackTrace(packed) : unpackRecord(packed)
+}
+
+function unpackTrace(packed: string): SessionTrace {
+  const lengthFrom = packed.indexOf(' ') + 3
+  const successorFrom = packed.indexOf(' ', lengthFrom) + 1
+  const successorTo = successorFrom + Number(packed.slice(lengthFrom, successorFrom))
   return {
-    data: packed.slice(versionTo + 1),
-    version: packed.slice(versionFrom, versionTo),
-    createdAt: Number.parseFloat(packed.slice(createdFrom, maxAgeFrom)),
-    expiresAt: expiryOf(packed),
-    ...maxAge === '' ? undefined : { maxAge: Number(maxAge) }
+    successor: packed.slice(successorFrom, successorTo),
+    version: packed.slice(successorTo + 1, isWide(packed) ? -1 : undefined),
+    expiresAt: expiryOf(packed)
   }
 }
 
-/** Whether a packed record has the version. */
-export function isOfVersion(packed: string, version: string): boolean {
-  const maxAgeFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
-  return packed.startsWith(`${version.length} ${version} `, packed.indexOf(' ', maxAgeFrom) + 1)
+function unpackRecord(packed: string): SessionRecord {
+  const createdFrom = packed.indexOf(' ') + 1
+  const settingsFrom = packed.indexOf(' ', createdFrom) + 1
+  const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
+  const versionFrom = packed.indexOf(' ', lengthFrom) + 1
+  const versionTo = versionFrom + Number(packed.slice(lengthFrom, versionFrom))
+  const settings = packed.slice(settingsFrom, lengthFrom - 1)
+  return {
+    data: packed.slice(versionTo + 1, isWide(packed) ? -1 : undefined),
+    version: packed.slice(versionFrom, versionTo),
+    createdAt: Number.parseFloat(packed.slice(createdFrom, settingsFrom)),
+    expiresAt: expiryOf(packed),
+    ...(settings === '' ? undefined : unpackSettings(settings))
+  }
 }
 
-/** It stands first, being asked most. */
+function unpackSettings(settings: string): Partial<SessionRecord> {
+  const [maxAge = '', cookie] = settings.split(';', 2)
+  return { ...readMaxAge(maxAge), ...(cookie === undefined ? undefined : { cookie }) }
+}
+
+/** Returns the milliseconds of the idle timeout of a packed record. Infinity: it has none. */
+export function packedIdle(packed: string): number {
+  const from = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
+  const seconds = Number.parseFloat(packed.slice(from, packed.indexOf(' ', from)))
+  return Number.isNaN(seconds) ? Infinity : seconds * 1000
+}
+
+/** Returns whether what is packed is a record of this version. */
+export function isOfVersion(packed: string, version: string): boolean {
+  if (isTrace(packed)) return false
+  const settingsFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
+  return packed.startsWith(`${version.length} ${version} `, packed.indexOf(' ', settingsFrom) + 1)
+}
+
+/** Returns when a packed record or trace expires, in epoch milliseconds. */
 export function expiryOf(packed: string): number {
   return Number.parseFloat(packed)
 }
 
+/** Returns whether what is packed has expired at `now`; it has at the very millisecond. */
 export function hasExpired(packed: string, now: number): boolean {
   return now >= expiryOf(packed)
 }
 
+/** Returns a packed record with another expiry. */
 export function withExpiry(packed: string, expiresAt: number): string {
   return [expiresAt, packed.slice(packed.indexOf(' ') + 1)].join(' ')
+}
+
+/**
+ * The most bytes that a `Map` takes for one of its entries: 28 for each place in its table, and a
+ * table shrinks once fewer than a quarter of its places are taken.
+ */
+export const entryMemory: number = 4 * 28
+
+/** Returns the bytes of memory that a packed record takes in a `Map`, with its key. */
+export function memoryOf(key: string, packed: string): number {
+  return entryMemory + textMemory(key.length, hasWide.test(key)) + packedMemory(packed)
+}
+
+/** Returns the bytes of memory that a packed record takes by itself. */
+export function packedMemory(packed: string): number {
+  return textMemory(packed.length, isWide(packed))
+}
+
+function isWide(packed: string): boolean {
+  return packed.charCodeAt(packed.length - 1) > 0xff
+}
+
+/** A string of V8 has 16 bytes beside its characters, and fills whole words of 8. */
+function textMemory(length: number, hasTwoBytes: boolean): number {
+  return 8 * Math.ceil((16 + (hasTwoBytes ? 2 : 1) * length) / 8)
 }

@@ -1,56 +1,79 @@
 import { systemClock } from '../clock.ts'
-import { optionError } from '../errors.ts'
-import { InFlight } from './in-flight.ts'
+import { optionError, SessionError } from '../errors.ts'
+import { CallLimit } from './call-limit.ts'
+import { definitionOf, statementsFor, type Statements } from './postgres-sql.ts'
 import type { Clock } from '../../types/clock.ts'
-import type { SessionRecord, SessionStore } from '../../types/store.ts'
+import type { SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
 
-/** What the store needs of a pool: a `Pool` of `pg` has it. */
+/** The part of a connection pool that the store uses. A `Pool` of `pg` has it. */
 export interface PostgresPool {
-  /** Runs a statement on any connection; `values` stand for its $1, $2 … Without values there may be several statements. */
-  query(text: string, values?: unknown[]): Promise<{ rows: readonly unknown[], rowCount: number | null }>
+  /**
+   * Runs a statement on any connection, with `values` for its $1, $2, and so on. Without values,
+   * the text may hold several statements.
+   */
+  query(
+    text: string,
+    values?: unknown[]
+  ): Promise<{ rows: readonly unknown[]; rowCount: number | null }>
   on?(event: 'error', listener: (error: Error) => void): unknown
   listenerCount?(event: 'error'): number
 }
 
-/** Which table, and how it is kept. Wrong options throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
+/**
+ * Options of the table. An invalid one throws `HOLDFAST_OPTION_INVALID`; the message names the
+ * option and the values that it takes.
+ */
 export interface PostgresTableOptions {
-  /** Name of the table, spelt as in the database; `schema.table` for one that the search path does not find. Default: `'holdfast_sessions'`. */
+  /**
+   * Name of the table, spelt as in the database, or `schema.table` if the search path does not find
+   * it. Each part consists of up to 50 letters, digits and underscores. Default:
+   * `'holdfast_sessions'`.
+   */
   table?: string
   /**
-   * Whether `createTable()` and `ddl()` make the table UNLOGGED: writes are cheaper, replicas do not have it, and a crash
-   * of the server empties it: everybody is logged out. Default: false.
+   * Whether `createTable()` and `ddl()` make the table UNLOGGED. Writes are cheaper then, but
+   * replicas do not have the table, and a crash of the server empties it, which logs everybody out.
+   * Default: false.
    */
   unlogged?: boolean
 }
 
-/** The options of a PostgresStore. Wrong ones throw HOLDFAST_OPTION_INVALID, which names the option and the cure. */
+/**
+ * Options of `PostgresStore`. An invalid one throws `HOLDFAST_OPTION_INVALID`; the message names
+ * the option and the values that it takes.
+ */
 export interface PostgresStoreOptions extends PostgresTableOptions {
-  /** Your pool, made and ended by you. */
+  /** Your pool. You create it and you end it. */
   pool: PostgresPool
-  /** The most calls that wait for the server, the pool's queue included; one more fails at once. Default: 1000. */
+  /**
+   * Maximum number of calls that wait for the server at the same time, including those in the
+   * pool's queue. A further call fails at once. Default: 1000.
+   */
   maxPending?: number
-  /** Where the app's time comes from; for tests. Default: the system's. */
+  /** Source of the app's time, for tests. Default: the system clock. */
   clock?: Clock
 }
 
-/** How often a statement is made again that the server has undone for the sake of another. */
-const mostTries = 100
+/** How often a statement is run if the server undoes it in favour of other transactions. */
+const maxAttempts = 100
 
-/** What those who make a table lock, so as to do it one after the other: "hold" in ASCII. */
+/** The key of the advisory lock that is held to create the table: "hold" in ASCII. */
 const creationLock = 0x68_6f_6c_64
 
-/** The SQLSTATE of a transaction that was undone since it could not be put in order with others. */
+/** The SQLSTATE of a transaction that was undone because it conflicted with another one. */
 const serializationFailure = '40001'
 
 /**
- * Keeps records in a table of PostgreSQL 14 or later, through the app's own pool, which it never closes.
+ * Keeps sessions in a table of PostgreSQL 14 or later, through the app's own pool, which it never
+ * closes.
  *
- * Every verb is one unnamed statement, a transaction of its own: so it works behind PgBouncer in transaction mode. The pool must
- * lead to the primary: a replica is behind, and would bring back what has ended.
+ * Each method of `SessionStore` runs one unnamed statement, which is a transaction of its own, so
+ * the store works behind PgBouncer in transaction mode. The pool must connect to the primary: a
+ * replica lags behind, and would bring ended sessions back.
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
-  readonly #inFlight: InFlight
+  readonly #callLimit: CallLimit
   readonly #clock: Clock
   readonly #ddl: string
   readonly #statements: Statements
@@ -58,60 +81,53 @@ export class PostgresStore implements SessionStore {
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: PostgresStoreOptions) {
     const { pool, table, maxPending, clock = systemClock } = options
-    if (typeof pool?.query !== 'function') throw optionError('pool', 'a Pool of pg, or what queries as it does')
+    if (typeof pool?.query !== 'function')
+      throw optionError('pool', 'a Pool of pg, or what queries as it does')
     if (typeof clock?.now !== 'function') throw optionError('clock', 'an object with now')
     this.#pool = pool
-    this.#inFlight = new InFlight(maxPending)
+    this.#callLimit = new CallLimit(maxPending)
     this.#clock = clock
     this.#ddl = PostgresStore.ddl(options)
-    this.#statements = statements(nameOf(table).quoted)
-    // pg tells of an idle connection that broke by an event that ends the process if nobody listens. The next call will tell.
+    this.#statements = statementsFor(table)
+    // When an idle connection breaks, pg emits an error event, which ends the process if nobody
+    // listens. The next call reports the error anyway.
     if (pool.listenerCount?.('error') === 0) pool.on?.('error', () => {})
   }
 
   /**
-   * The statements that make the table and its index, where they are not there yet: for a migration.
+   * Returns the SQL that creates the table and its index if they do not exist, for use in a
+   * migration.
    *
    * @throws HOLDFAST_OPTION_INVALID
    */
   static ddl(options: PostgresTableOptions = {}): string {
-    const { unlogged = false } = options
+    const { table, unlogged = false } = options
     if (typeof unlogged !== 'boolean') throw optionError('unlogged', 'true or false')
-    const { quoted, index } = nameOf(options.table)
-    // Almost every write moves the expiry. Were it indexed itself, each would add an entry to both indexes, for vacuum to take
-    // out again. Indexed by the hour, and with room left in the pages, most are heap-only (HOT): measured, 97 of 100 touches
-    // and not one, and some 40 % less WAL. The price: what has expired may be kept for an hour more, unseen.
-    //
-    // Data is text, to be read by whoever looks into the table. It cannot hold U+0000, which JSON never does (it writes \u0000):
-    // a serializer of one's own that does is refused by the server with an error. As bytea it would travel at twice its size.
-    return `CREATE${unlogged ? ' UNLOGGED' : ''} TABLE IF NOT EXISTS ${quoted} (
-  key text COLLATE "C" PRIMARY KEY,
-  data text NOT NULL,
-  version text COLLATE "C" NOT NULL,
-  max_age integer,
-  created_at timestamptz NOT NULL,
-  expires_at timestamptz NOT NULL,
-  expires_hour timestamptz NOT NULL GENERATED ALWAYS AS (date_bin('1 hour', expires_at, '2000-01-01 00:00Z')) STORED
-) WITH (fillfactor = 80);
-CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
-`
+    return definitionOf(table, unlogged)
   }
 
   /**
-   * Makes the table and its index, where they are not there yet. Several processes may do so at once. Needs the right to create;
-   * an app that has none leaves it to a migration (`PostgresStore.ddl()`). A schema must be there.
+   * Creates the table and its index if they do not exist. Several processes may call it at once.
+   * The database user needs the right to create tables; without it, run `PostgresStore.ddl()` in a
+   * migration instead. A schema named in the option `table` must exist.
    */
   async createTable(): Promise<void> {
-    // IF NOT EXISTS alone fails if another creates at the same moment. Statements sent together are one transaction.
-    await this.#inFlight.call(() => this.#pool.query(`SELECT pg_advisory_xact_lock(${creationLock});\n${this.#ddl}`))
+    // IF NOT EXISTS alone fails if another process creates the table at the same moment. Statements
+    // that are sent together form one transaction.
+    await this.#callLimit.run(() =>
+      this.#pool.query(`SELECT pg_advisory_xact_lock(${creationLock});\n${this.#ddl}`)
+    )
   }
 
   /**
-   * Deletes records that expired an hour ago or more, in transactions of at most `batch` records (default: 1000), and answers
-   * how many it deleted. What has expired is never served, deleted or not; this frees its space, and nothing else does: call it
-   * every hour or so, from one process or from several, which share the work and do not wait for each other.
+   * Deletes records that expired an hour ago or more, and returns how many it deleted. Works in
+   * transactions of at most `batch` records (default: 1000).
    *
-   * @throws HOLDFAST_OPTION_INVALID
+   * Expired records are never returned, deleted or not; this only frees their space. Nothing calls
+   * it for you: call it about once an hour, from one process or from several, which share the work
+   * and do not wait for each other.
+   *
+   * @throws HOLDFAST_OPTION_INVALID `batch` is not a positive integer
    */
   async deleteExpired({ batch = 1000 }: { batch?: number } = {}): Promise<number> {
     if (!Number.isSafeInteger(batch) || batch < 1) throw optionError('batch', 'a positive integer')
@@ -125,160 +141,165 @@ CREATE INDEX IF NOT EXISTS ${index} ON ${quoted} (expires_hour);
     return total
   }
 
-  async get(key: string): Promise<SessionRecord | undefined> {
-    const askedAt = this.#clock.now()
+  async get(key: string): Promise<SessionRecord | SessionTrace | undefined> {
+    const calledAt = this.#clock.now()
     const { rows } = await this.#run(this.#statements.get, [key])
-    return liveRecord(rows, askedAt)
+    const entry = liveEntry(rows, calledAt)
+    if (entry === 'unreadable') throw new SessionError('HOLDFAST_DATA_UNDECODABLE')
+    return entry
   }
 
   async create(key: string, record: SessionRecord): Promise<boolean> {
-    const { data, version, maxAge, createdAt, expiresAt } = record
-    const askedAt = this.#clock.now()
-    const { rowCount } = await this.#run(this.#statements.create, [key, data, version, maxAge ?? null, createdAt - askedAt, expiresAt - askedAt])
+    const values = rowOf(key, record, this.#clock.now())
+    const { rowCount } = await this.#run(this.#statements.create, values)
     return rowCount === 1
   }
 
   async update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
-    const { data, version, maxAge, expiresAt } = record
-    const askedAt = this.#clock.now()
-    const { rowCount } = await this.#run(this.#statements.update, [key, expectedVersion, data, version, maxAge ?? null, expiresAt - askedAt])
+    const { data, version, maxAge, defaultMaxAge, cookie, expiresAt } = record
+    const { rowCount } = await this.#run(this.#statements.update, [
+      key,
+      expectedVersion,
+      data,
+      version,
+      maxAge ?? null,
+      defaultMaxAge ?? null,
+      cookie ?? null,
+      expiresAt - this.#clock.now()
+    ])
     return rowCount === 1
   }
 
   async touch(key: string, expiresAt: number): Promise<number | undefined> {
-    const askedAt = this.#clock.now()
-    const { rows } = await this.#run(this.#statements.touch, [key, expiresAt - askedAt])
+    const calledAt = this.#clock.now()
+    const { rows } = await this.#run(this.#statements.touch, [key, expiresAt - calledAt])
     const [touched] = rows as readonly Pick<Row, 'expires_in'>[]
-    return touched === undefined ? undefined : instant(askedAt, touched.expires_in)
+    return touched === undefined ? undefined : toInstant(calledAt, touched.expires_in)
   }
 
-  async delete(key: string): Promise<SessionRecord | undefined> {
-    const askedAt = this.#clock.now()
+  async delete(key: string): Promise<SessionRecord | SessionTrace | true | undefined> {
+    const calledAt = this.#clock.now()
     const { rows } = await this.#run(this.#statements.delete, [key])
-    return liveRecord(rows, askedAt)
+    const entry = liveEntry(rows, calledAt)
+    return entry === 'unreadable' ? true : entry
+  }
+
+  async retire(key: string, { successor, version, expiresAt }: SessionTrace): Promise<boolean> {
+    const life = expiresAt - this.#clock.now()
+    const { rowCount } = await this.#run(this.#statements.retire, [key, version, successor, life])
+    return rowCount === 1
+  }
+
+  async move(key: string, record: SessionRecord, trace: SessionTrace): Promise<boolean> {
+    const calledAt = this.#clock.now()
+    const { rowCount } = await this.#run(this.#statements.move, [
+      ...rowOf(trace.successor, record, calledAt),
+      key,
+      trace.version,
+      trace.expiresAt - calledAt
+    ])
+    return rowCount === 1
+  }
+
+  #run(text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
+    return this.#callLimit.run(() => this.#query(text, values))
   }
 
   /**
-   * Where transactions are REPEATABLE READ or SERIALIZABLE by default, a statement that met another on its row is undone and
-   * fails, whereas under READ COMMITTED it goes on with what the other left. To make it again is the same thing: the other is
-   * through by then, and an update finds the version moved, or not.
+   * Runs a statement, again and again if the server undoes it. That happens where transactions are
+   * REPEATABLE READ or SERIALIZABLE by default, when another transaction changed the same row;
+   * under READ COMMITTED the statement would continue with the changed row. Running it again has
+   * the same result: the other transaction has ended by then, and an update finds its version
+   * changed or not.
    */
-  #run(text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
-    return this.#inFlight.call(() => this.#try(mostTries, text, values))
-  }
-
-  async #try(tries: number, text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
+  async #query(
+    text: string,
+    values: unknown[],
+    attemptsLeft = maxAttempts
+  ): ReturnType<PostgresPool['query']> {
     try {
       return await this.#pool.query(text, values)
-    } catch (fault) {
-      if (tries === 1 || (fault as { code?: unknown } | null)?.code !== serializationFailure) throw withoutValues(fault)
-      return this.#try(tries - 1, text, values)
+    } catch (error) {
+      if (attemptsLeft === 1 || !isSerializationFailure(error)) throw withoutValues(error)
+      return this.#query(text, values, attemptsLeft - 1)
     }
   }
 }
 
-/** A server may quote the row, or the values of the statement, beside its message: they must not reach a log. */
-function withoutValues(fault: unknown): unknown {
-  if (typeof fault === 'object' && fault !== null) {
-    for (const property of ['detail', 'where', 'internalQuery']) Reflect.deleteProperty(fault, property)
-  }
-  return fault
+/** Returns a new row, as the values of a statement. */
+function rowOf(key: string, record: SessionRecord, calledAt: number): unknown[] {
+  const { data, version, maxAge = null, defaultMaxAge = null, cookie = null } = record
+  const { createdAt, expiresAt } = record
+  return [key, data, version, maxAge, defaultMaxAge, cookie, createdAt, expiresAt - calledAt]
 }
 
-/** A row as the statements answer it; durations in milliseconds from when the server got the statement. */
+function isSerializationFailure(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === serializationFailure
+}
+
+/**
+ * Removes from an error what must not reach a log: the server may quote the row, or the values of
+ * the statement, beside its message.
+ */
+function withoutValues(error: unknown): unknown {
+  if (typeof error === 'object' && error !== null) {
+    for (const property of ['detail', 'where', 'internalQuery'])
+      Reflect.deleteProperty(error, property)
+  }
+  return error
+}
+
+/**
+ * A row that the statements return. Durations are in milliseconds from when the server received the
+ * statement.
+ */
 interface Row {
   readonly data: unknown
   readonly version: unknown
   readonly max_age: unknown
-  readonly created_in: unknown
+  readonly default_max_age: unknown
+  readonly cookie: unknown
+  readonly successor: unknown
+  readonly created: unknown
   readonly expires_in: unknown
   readonly live: boolean
 }
 
 /**
- * What cannot be read is no record of ours.
+ * Returns what is in the first row; undefined if there is none, or if it has expired.
  *
- * @param askedAt the app's instant before the call, so that what is made of it is never later than the truth
+ * @param calledAt the app's time before the call, so that the timestamps are never later than the
+ * true ones
  */
-function liveRecord(rows: readonly unknown[], askedAt: number): SessionRecord | undefined {
+function liveEntry(
+  rows: readonly unknown[],
+  calledAt: number
+): SessionRecord | SessionTrace | 'unreadable' | undefined {
   const [row] = rows as readonly Row[]
-  if (row?.live !== true || typeof row.data !== 'string' || typeof row.version !== 'string') return undefined
-  const createdAt = instant(askedAt, row.created_in)
-  const expiresAt = instant(askedAt, row.expires_in)
-  if (createdAt === undefined || expiresAt === undefined) return undefined
-  return { data: row.data, version: row.version, createdAt, expiresAt, ...row.max_age === null ? undefined : { maxAge: Number(row.max_age) } }
-}
-
-/** Undefined: the row had 'infinity', which no session has. */
-function instant(askedAt: number, duration: unknown): number | undefined {
-  const epoch = Math.floor(askedAt + Number(duration))
-  return Number.isFinite(epoch) ? epoch : undefined
-}
-
-type Statements = Readonly<Record<'get' | 'create' | 'update' | 'touch' | 'delete' | 'deleteExpired', string>>
-
-/** The instant so many milliseconds after the server got the statement. */
-function at(duration: string): string {
-  return `statement_timestamp() + ${duration}::float8 * interval '1 millisecond'`
-}
-
-/** The milliseconds from when the server got the statement until an instant. */
-function until(column: string): string {
-  return `((extract(epoch FROM ${column}) - extract(epoch FROM statement_timestamp())) * 1000)::float8`
-}
-
-/**
- * The server's clock alone decides. Instants come as durations and go as durations, both counted from when the server got
- * the statement (statement_timestamp()): so the clocks need not agree, and a wait for a lock lengthens no life. A wait on the way there, in
- * the pool's queue or the network, lengthens the idle life by as much, never the absolute one, which readers check. Whether a record
- * is live is asked of the present (clock_timestamp()), since a statement may have waited for a lock while the record expired.
- */
-function statements(table: string): Statements {
-  const record = `data, version, max_age, ${until('created_at')} AS created_in, ${until('expires_at')} AS expires_in, expires_at > clock_timestamp() AS live`
-
-  return Object.freeze({
-    get: `SELECT ${record} FROM ${table} WHERE key = $1`,
-
-    // Locks the row that is in the way before it looks at it: the present is that after any wait. An expired one is replaced.
-    create: `INSERT INTO ${table} AS stored (key, data, version, max_age, created_at, expires_at)
-VALUES ($1, $2, $3, $4, ${at('$5')}, ${at('$6')})
-ON CONFLICT (key) DO UPDATE
-SET data = excluded.data, version = excluded.version, max_age = excluded.max_age, created_at = excluded.created_at, expires_at = excluded.expires_at
-WHERE stored.expires_at <= clock_timestamp()`,
-
-    // A plain UPDATE looks at its conditions, then waits for the row, and looks again only if the row was changed meanwhile. Behind a
-    // lock that changed nothing (SELECT FOR UPDATE, a transaction undone) it would bring back what expired while it waited. So
-    // the row is locked first, and the conditions are on what was locked.
-    update: `WITH locked AS MATERIALIZED (SELECT key, expires_at FROM ${table} WHERE key = $1 AND version = $2 FOR NO KEY UPDATE)
-UPDATE ${table} AS stored
-SET data = $3, version = $4, max_age = $5, expires_at = greatest(stored.expires_at, ${at('$6')})
-FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()`,
-
-    touch: `WITH locked AS MATERIALIZED (SELECT key, expires_at FROM ${table} WHERE key = $1 FOR NO KEY UPDATE)
-UPDATE ${table} AS stored
-SET expires_at = greatest(stored.expires_at, ${at('$2')})
-FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()
-RETURNING ${until('stored.expires_at')} AS expires_in`,
-
-    // RETURNING is worked out after any wait, on the row as it was last. One that has expired goes too, and is not answered.
-    delete: `DELETE FROM ${table} WHERE key = $1 RETURNING ${record}`,
-
-    // What is locked is skipped: another deletes it, or replaces it. clock_timestamp(), being volatile, could not use the index.
-    deleteExpired: `DELETE FROM ${table} WHERE key = ANY (ARRAY(
-  SELECT key FROM ${table} WHERE expires_hour <= statement_timestamp() - interval '1 hour'
-  ORDER BY expires_hour LIMIT $1 FOR UPDATE SKIP LOCKED
-))`
-  })
-}
-
-/** What PostgreSQL cuts names to is 63 bytes: of a longer name the index would have that of the table. */
-const longestName = 50
-
-/** A table's name, and that of its index, as they stand in a statement. */
-function nameOf(table: string = 'holdfast_sessions'): { readonly quoted: string, readonly index: string } {
-  const parts = typeof table === 'string' ? table.split('.') : []
-  if (parts.length < 1 || parts.length > 2 || !parts.every((part) => /^[A-Za-z_][\w$]*$/.test(part) && part.length <= longestName)) {
-    throw optionError('table', `the name of a table, or of a schema and a table with a dot between, of letters, digits and _, up to ${longestName} each`)
+  if (row === undefined || row.live === false) return undefined
+  if (typeof row.data !== 'string' || typeof row.version !== 'string') return 'unreadable'
+  const createdAt = toInstant(0, row.created)
+  const expiresAt = toInstant(calledAt, row.expires_in)
+  if (expiresAt === undefined) return 'unreadable'
+  const { data, version, successor } = row
+  if (createdAt === undefined) {
+    return typeof successor === 'string' && version.startsWith('>')
+      ? { successor, version: version.slice(1), expiresAt }
+      : 'unreadable'
   }
-  return { quoted: parts.map((part) => `"${part}"`).join('.'), index: `"${parts.at(-1)}_expiry"` }
+  return {
+    data,
+    version,
+    createdAt,
+    expiresAt,
+    ...(row.max_age === null ? undefined : { maxAge: Number(row.max_age) }),
+    ...(row.default_max_age === null ? undefined : { defaultMaxAge: Number(row.default_max_age) }),
+    ...(typeof row.cookie === 'string' ? { cookie: row.cookie } : undefined)
+  }
+}
+
+/** Returns undefined for 'infinity', at which no record of this store begins or expires. */
+function toInstant(calledAt: number, duration: unknown): number | undefined {
+  const instant = Math.floor(calledAt + Number(duration))
+  return Number.isFinite(instant) ? instant : undefined
 }

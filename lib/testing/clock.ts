@@ -5,13 +5,21 @@ interface PendingTimer extends Timer {
   readonly callback: () => void
 }
 
-/** A clock that a test moves by hand. It stands still otherwise. */
+/**
+ * A clock for the option `clock` that stands still until a test moves it:
+ *
+ * ```ts
+ * const clock = new TestClock()
+ * await app.register(sessionPlugin, { clock, maxAge: 60 })
+ * clock.advance(60_000)
+ * ```
+ */
 export class TestClock implements Clock {
   #now: number
   /** In the order in which they were set. */
   readonly #pending = new Set<PendingTimer>()
 
-  /** @param now epoch milliseconds. Default: the first instant of 2030. */
+  /** @param now epoch milliseconds. Default: the start of 2030, UTC. */
   constructor(now: number = Date.UTC(2030, 0, 1)) {
     this.#now = now
   }
@@ -24,28 +32,34 @@ export class TestClock implements Clock {
     const timer: PendingTimer = {
       dueAt: this.#now + Math.max(0, milliseconds),
       callback,
-      close: () => { this.#pending.delete(timer) },
+      close: () => {
+        this.#pending.delete(timer)
+      },
       unref: () => timer
     }
     this.#pending.add(timer)
     return timer
   }
 
-  /** Moves time on, and calls the timers that fall due on the way, each at its instant; those that they set too. */
+  /**
+   * Moves the time forward. Calls each timer that becomes due on the way, including those that a
+   * callback sets, with the clock at the time for which it was set.
+   */
   advance(milliseconds: number): void {
-    const until = this.#now + milliseconds
-    for (let timer = this.#next(until); timer !== undefined; timer = this.#next(until)) {
+    const end = this.#now + milliseconds
+    for (let timer = this.#nextUntil(end); timer !== undefined; timer = this.#nextUntil(end)) {
       this.#pending.delete(timer)
       this.#now = timer.dueAt
       timer.callback()
     }
-    this.#now = until
+    this.#now = end
   }
 
-  #next(until: number): PendingTimer | undefined {
+  /** Returns the pending timer that is due first, if it is due by `end`. */
+  #nextUntil(end: number): PendingTimer | undefined {
     let next: PendingTimer | undefined
     for (const timer of this.#pending) {
-      if (timer.dueAt <= until && (next === undefined || timer.dueAt < next.dueAt)) next = timer
+      if (timer.dueAt <= end && (next === undefined || timer.dueAt < next.dueAt)) next = timer
     }
     return next
   }

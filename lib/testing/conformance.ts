@@ -1,39 +1,67 @@
 import assert from 'node:assert/strict'
 
 import { systemClock } from '../clock.ts'
-import type { MaybePromise, SessionRecord, SessionStore } from '../../types/store.ts'
+import { checkLifetimes } from './conformance-lifetimes.ts'
+import { checkMoves } from './conformance-moves.ts'
+import { checkTraces, type Entry, type Tester } from './conformance-traces.ts'
+import {
+  day,
+  elapse,
+  hour,
+  key,
+  many,
+  otherKey,
+  preview,
+  recordOf,
+  spoil
+} from './conformance-tools.ts'
+import type { MaybePromise, SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
 
-/** What the suite is to be run on, and with. */
+/** Options of `storeConformance`. */
 export interface ConformanceOptions {
-  /** Registers a test, as those of tap, node:test, Vitest and Jest do. Tests must run one after the other. */
+  /**
+   * Registers a test, as `test` of tap, node:test, Vitest and Jest does. The tests must run one
+   * after another.
+   */
   test: (name: string, fn: () => Promise<void>) => unknown
-  /** Makes an empty store: for each test another, which is closed after it. */
+  /** Returns an empty store. Called for each test, which closes its store at the end. */
   createStore: () => MaybePromise<SessionStore>
   /**
-   * The clock that the stores ask, such as a TestClock: expiry is then tested to the millisecond, and nobody waits. `advance` may answer
-   * with a promise, where records on a server have to be made older. Default: none; short lives end in real time.
+   * The clock that the stores use, such as a `TestClock`. Expiry is then tested to the millisecond,
+   * without waiting. `advance` may return a promise, for stores that have to make the records on a
+   * server older. Default: none; the tests wait until short-lived records expire.
    */
-  clock?: { now(): number, advance(milliseconds: number): MaybePromise<void> }
-  /** Milliseconds that the records of the expiry tests live in real time, without `clock`: several times what a call takes. Default: 250. */
+  clock?: { now(): number; advance(milliseconds: number): MaybePromise<void> }
+  /**
+   * Milliseconds that short-lived records live if there is no `clock`. Should be several times the
+   * duration of a call. Default: 250.
+   */
   shortLife?: number
-  /** Milliseconds by which an instant may be off when it is read back, and an expiry late. Default: 0. */
+  /**
+   * Milliseconds by which a timestamp may be off when it is read back, and by which a record may
+   * expire late. Default: 0.
+   */
   tolerance?: number
-  /** Whether data may hold U+0000. JSON never does, and some databases can't. Default: true. */
+  /**
+   * Whether the store can keep data that contains U+0000. JSON never does, and some databases
+   * cannot keep it. Default: true.
+   */
   nul?: boolean
 }
 
 /**
- * Holds a store to the contract of SessionStore:
+ * Registers tests that check a store against the contract of `SessionStore`:
  *
  * ```ts
  * storeConformance({ test, createStore: () => new MyStore() })
  * ```
  *
- * Fails by the AssertionErrors of `node:assert`.
+ * A test that fails rejects with an `AssertionError` of `node:assert`.
  */
 export function storeConformance(options: ConformanceOptions): void {
   const { test, createStore, clock, shortLife = 250, tolerance = 0, nul = true } = options
   const now = (): number => (clock ?? systemClock).now()
+  const begunAt = now()
 
   function check(name: string, body: (store: SessionStore) => Promise<void>): void {
     test(name, async () => {
@@ -46,9 +74,15 @@ export function storeConformance(options: ConformanceOptions): void {
     })
   }
 
-  /** A record that lives an hour, unless told otherwise. */
-  function record(over: Partial<SessionRecord> = {}): SessionRecord {
-    return { data: '{"user":"ada"}', version: 'v1', createdAt: now(), expiresAt: now() + hour, ...over }
+  /** Returns a record that lives for an hour, with some of its values replaced. */
+  function record(values: Partial<SessionRecord> = {}): SessionRecord {
+    return {
+      data: '{"user":"ada"}',
+      version: 'v1',
+      createdAt: begunAt,
+      expiresAt: now() + hour,
+      ...values
+    }
   }
 
   async function createExpired(store: SessionStore): Promise<void> {
@@ -60,30 +94,51 @@ export function storeConformance(options: ConformanceOptions): void {
     return record({ expiresAt: now() + (clock === undefined ? shortLife : hour) })
   }
 
-  /** Waits for the end of what is short-lived. With a clock: to the very instant. */
+  /** Waits until short-lived records have expired: with a clock, to the millisecond. */
   async function outlive(): Promise<void> {
     if (clock === undefined) await elapse(shortLife + tolerance + 20)
     else await clock.advance(hour + tolerance)
   }
 
   function assertInstant(actual: number, expected: number): void {
-    assert.ok(Math.abs(actual - expected) <= tolerance, `expected the instant ${expected}, got ${actual}`)
+    assert.ok(
+      Math.abs(actual - expected) <= tolerance,
+      `expected the instant ${expected}, got ${actual}`
+    )
   }
 
-  function assertRecord(actual: SessionRecord | undefined, expected: SessionRecord): void {
+  function assertRecord(entry: Entry, expected: SessionRecord): void {
+    const actual = recordOf(entry)
     assert.ok(actual !== undefined, 'expected a record, got none')
-    // Compared apart, so that a failure does not print 64 KB.
-    assert.ok(actual.data === expected.data, `the data is not what was stored: ${preview(actual.data)}`)
+    // Compared separately, so that a failure does not print 64 KB.
+    assert.ok(
+      actual.data === expected.data,
+      `the data is not what was stored: ${preview(actual.data)}`
+    )
     assert.equal(actual.version, expected.version)
     assert.equal(actual.maxAge, expected.maxAge)
-    assertInstant(actual.createdAt, expected.createdAt)
+    assert.equal(actual.cookie, expected.cookie)
+    assert.equal(actual.defaultMaxAge, expected.defaultMaxAge)
+    assert.equal(actual.createdAt, expected.createdAt)
     assertInstant(actual.expiresAt, expected.expiresAt)
   }
 
-  async function assertTouches(store: SessionStore, expiresAt: number, expected: number): Promise<void> {
-    const answer = await store.touch(key, expiresAt)
-    assert.ok(answer !== undefined, 'touch did not find the record')
-    assertInstant(answer, expected)
+  function assertTrace(actual: Entry, expected: SessionTrace): void {
+    assert.ok(typeof actual === 'object', 'expected a trace, got none')
+    assert.equal(actual.successor, expected.successor)
+    assert.equal(actual.version, expected.version)
+    assert.equal(actual.data, undefined, 'a trace has no data')
+    assertInstant(actual.expiresAt, expected.expiresAt)
+  }
+
+  async function assertTouches(
+    store: SessionStore,
+    expiresAt: number,
+    expected: number
+  ): Promise<void> {
+    const touched = await store.touch(key, expiresAt)
+    assert.ok(touched !== undefined, 'touch did not find the record')
+    assertInstant(touched, expected)
   }
 
   async function assertAbsent(store: SessionStore): Promise<void> {
@@ -101,7 +156,7 @@ export function storeConformance(options: ConformanceOptions): void {
   // Create and get.
 
   check('a record comes back as it was given', async (store) => {
-    const given = record({ createdAt: now() - 12_345 })
+    const given = record({ createdAt: begunAt - 12_345 })
     assert.equal(await store.create(key, given), true)
     assertRecord(await store.get(key), given)
     assertRecord(await store.get(key), given)
@@ -109,7 +164,9 @@ export function storeConformance(options: ConformanceOptions): void {
 
   const texts: Record<string, string> = {
     'no data': '',
-    'JSON with quotes, backslashes and line ends': JSON.stringify({ text: '"\'`\\ \r\n\t ${0} %s $1 :a' }),
+    'JSON with quotes, backslashes and line ends': JSON.stringify({
+      text: '"\'`\\ \r\n\t ${0} %s $1 :a'
+    }),
     'text of all planes': '{"text":"é ß 漢字 😀 \u2028 \ufeff \uffff"}',
     'text that is no JSON': ' 1 2 null "undefined \n',
     '64 KB of data': `"${'é1'.repeat(32_767)}"`
@@ -128,35 +185,42 @@ export function storeConformance(options: ConformanceOptions): void {
   }
 
   check('a version comes back as it was given, however long', async (store) => {
-    const given = record({ version: Array.from({ length: 9 }, () => 'aA0-_zZ9876543210aA0-_').join('.') })
+    const given = record({
+      version: Array.from({ length: 9 }, () => 'aA0-_zZ9876543210aA0-_').join('.')
+    })
     await store.create(key, given)
     assertRecord(await store.get(key), given)
     assert.equal(await store.update(key, record({ version: 'v2' }), given.version), true)
   })
 
-  check('a lifetime of its own comes back, is changed and is dropped', async (store) => {
-    await store.create(key, record({ maxAge: 1209600 }))
-    assert.equal((await store.get(key))?.maxAge, 1209600)
-    await store.update(key, record({ version: 'v2', maxAge: 60 }), 'v1')
-    assert.equal((await store.get(key))?.maxAge, 60)
-    await store.update(key, record({ version: 'v3' }), 'v2')
-    assert.equal((await store.get(key))?.maxAge, undefined)
-    await store.update(key, record({ version: 'v4', maxAge: 1 }), 'v3')
-    assert.equal((await store.delete(key))?.maxAge, 1)
+  check('what is noted of the cookie comes back, is changed and is dropped', async (store) => {
+    await store.create(key, record({ cookie: '0', maxAge: 60 }))
+    assert.equal(recordOf(await store.get(key))?.cookie, '0')
+    const given = record({ version: 'v2', cookie: '86400000!&%7B%22path%22%3A%22%2Fa%22%7D' })
+    assert.equal(await store.update(key, given, 'v1'), true)
+    await store.touch(key, given.expiresAt)
+    assertRecord(await store.get(key), given)
+    assert.equal(await store.update(key, record({ version: 'v3' }), 'v2'), true)
+    assert.equal(recordOf(await store.delete(key))?.cookie, undefined)
   })
 
   check('create refuses a key that is taken, and leaves its record as it was', async (store) => {
     const given = record()
     await store.create(key, given)
-    assert.equal(await store.create(key, record({ data: '{}', version: 'v2', expiresAt: now() + 2 * hour })), false)
+    assert.equal(
+      await store.create(key, record({ data: '{}', version: 'v2', expiresAt: now() + 2 * hour })),
+      false
+    )
     assertRecord(await store.get(key), given)
   })
 
   check('of 20 concurrent creates of a key one wins', async (store) => {
     const versions = many((index) => `v${index}`)
-    const answers = await Promise.all(versions.map(async (version) => store.create(key, record({ version }))))
-    assert.equal(answers.filter(Boolean).length, 1)
-    assert.equal((await store.get(key))?.version, versions[answers.indexOf(true)])
+    const results = await Promise.all(
+      versions.map(async (version) => store.create(key, record({ version })))
+    )
+    assert.equal(results.filter(Boolean).length, 1)
+    assert.equal(recordOf(await store.get(key))?.version, versions[results.indexOf(true)])
   })
 
   check('what is done to a record given or got does not reach the store', async (store) => {
@@ -176,8 +240,16 @@ export function storeConformance(options: ConformanceOptions): void {
 
   check('keys are independent, whatever they are', async (store) => {
     const keys = [
-      key, key.toUpperCase(), `${key.slice(0, -1)}-`, `${key.slice(0, -1)}_`,
-      '__proto__', 'constructor', 'toString', 'hasOwnProperty', '0', '-1'
+      key,
+      key.toUpperCase(),
+      `${key.slice(0, -1)}-`,
+      `${key.slice(0, -1)}_`,
+      '__proto__',
+      'constructor',
+      'toString',
+      'hasOwnProperty',
+      '0',
+      '-1'
     ]
     const given = record()
     for (const each of keys) {
@@ -187,8 +259,8 @@ export function storeConformance(options: ConformanceOptions): void {
     for (const each of keys) assertRecord(await store.get(each), { ...given, data: each })
     assert.equal(await store.update(keys[0], record({ version: 'v2' }), 'v1'), true)
     for (const each of keys.slice(1, 5)) assert.notEqual(await store.delete(each), undefined)
-    assert.equal((await store.get(keys[0]))?.version, 'v2')
-    for (const each of keys.slice(5)) assert.equal((await store.get(each))?.version, 'v1')
+    assert.equal(recordOf(await store.get(keys[0]))?.version, 'v2')
+    for (const each of keys.slice(5)) assert.equal(recordOf(await store.get(each))?.version, 'v1')
   })
 
   // Update.
@@ -204,7 +276,14 @@ export function storeConformance(options: ConformanceOptions): void {
     const given = record({ version: 'v10' })
     await store.create(key, given)
     for (const expected of ['v1', 'v2', 'v100', 'V10', '']) {
-      assert.equal(await store.update(key, record({ data: '', version: 'v11', expiresAt: now() + 2 * hour }), expected), false)
+      assert.equal(
+        await store.update(
+          key,
+          record({ data: '', version: 'v11', expiresAt: now() + 2 * hour }),
+          expected
+        ),
+        false
+      )
     }
     assertRecord(await store.get(key), given)
   })
@@ -213,10 +292,10 @@ export function storeConformance(options: ConformanceOptions): void {
     await store.create(key, record())
     await store.update(key, record({ version: 'v2' }), 'v1')
     assert.equal(await store.update(key, record({ version: 'v3' }), 'v1'), false)
-    assert.equal((await store.get(key))?.version, 'v2')
+    assert.equal(recordOf(await store.get(key))?.version, 'v2')
   })
 
-  check('update never shortens a life, and writes all else', async (store) => {
+  check('update does not shorten a life by an earlier expiry alone', async (store) => {
     const given = record()
     await store.create(key, given)
     const shorter = record({ data: '{}', version: 'v2', expiresAt: now() + hour / 2 })
@@ -240,15 +319,15 @@ export function storeConformance(options: ConformanceOptions): void {
     await store.create(key, record())
     const versions = many((index) => `w${index}`)
     const records = versions.map((version) => record({ version, data: `"${version}"` }))
-    const answers = await Promise.all(records.map(async (given) => store.update(key, given, 'v1')))
-    assert.equal(answers.filter(Boolean).length, 1)
-    assertRecord(await store.get(key), records[answers.indexOf(true)])
+    const results = await Promise.all(records.map(async (given) => store.update(key, given, 'v1')))
+    assert.equal(results.filter(Boolean).length, 1)
+    assertRecord(await store.get(key), records[results.indexOf(true)])
   })
 
   // Touch.
 
   check('touch moves the expiry forward, and nothing else', async (store) => {
-    const given = record({ maxAge: 3600 })
+    const given = record({ maxAge: 7200 })
     await store.create(key, given)
     const expiresAt = now() + 2 * hour
     await assertTouches(store, expiresAt, expiresAt)
@@ -268,7 +347,7 @@ export function storeConformance(options: ConformanceOptions): void {
   check('of concurrent touches the furthest counts', async (store) => {
     const given = record()
     await store.create(key, given)
-    const instants = many((index) => now() + hour + (index * 7 % 20) * 60_000)
+    const instants = many((index) => now() + hour + ((index * 7) % 20) * 60_000)
     await Promise.all(instants.map(async (expiresAt) => store.touch(key, expiresAt)))
     assertRecord(await store.get(key), { ...given, expiresAt: Math.max(...instants) })
   })
@@ -276,7 +355,7 @@ export function storeConformance(options: ConformanceOptions): void {
   // Delete.
 
   check('delete answers the record that it removed, once', async (store) => {
-    const given = record({ maxAge: 60 })
+    const given = record({ maxAge: 3600 })
     await store.create(key, given)
     assertRecord(await store.delete(key), given)
     assert.equal(await store.delete(key), undefined)
@@ -293,8 +372,8 @@ export function storeConformance(options: ConformanceOptions): void {
 
   check('of 20 concurrent deletes one gets the record', async (store) => {
     await store.create(key, record())
-    const answers = await Promise.all(many(async () => store.delete(key)))
-    assert.equal(answers.filter((answer) => answer !== undefined).length, 1)
+    const results = await Promise.all(many(async () => store.delete(key)))
+    assert.equal(results.filter((removed) => removed !== undefined).length, 1)
   })
 
   check('no update and no touch brings back what was deleted', async (store) => {
@@ -305,21 +384,47 @@ export function storeConformance(options: ConformanceOptions): void {
 
   check('a delete among concurrent writes is final', async (store) => {
     await store.create(key, record())
-    await Promise.all(many(async (index) => {
-      if (index === 10) return store.delete(key)
-      return index % 2 === 0 ? store.touch(key, now() + 2 * hour) : store.update(key, record({ version: `v${index}` }), 'v1')
-    }))
+    await Promise.all(
+      many(async (index) => {
+        if (index === 10) return store.delete(key)
+        return index % 2 === 0
+          ? store.touch(key, now() + 2 * hour)
+          : store.update(key, record({ version: `v${index}` }), 'v1')
+      })
+    )
     await assertAbsent(store)
   })
 
-  check('a key can be created anew after a delete; a version of its former life does not count', async (store) => {
-    await store.create(key, record())
-    await store.delete(key)
-    const anew = record({ data: '', version: 'w1' })
-    assert.equal(await store.create(key, anew), true)
-    assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), false)
-    assertRecord(await store.get(key), anew)
-  })
+  check(
+    'a key can be created anew after a delete; a version of its former life does not count',
+    async (store) => {
+      await store.create(key, record())
+      await store.delete(key)
+      const anew = record({ data: '', version: 'w1' })
+      assert.equal(await store.create(key, anew), true)
+      assert.equal(await store.update(key, record({ version: 'v2' }), 'v1'), false)
+      assertRecord(await store.get(key), anew)
+    }
+  )
+
+  // Traces and moves.
+
+  const tester: Tester = {
+    check,
+    record,
+    now,
+    shortLived,
+    outlive,
+    advance: clock && (async (milliseconds) => clock.advance(milliseconds)),
+    tolerance,
+    assertRecord,
+    assertTrace,
+    assertTouches,
+    assertAbsent
+  }
+  checkLifetimes(tester)
+  checkTraces(tester)
+  checkMoves(tester)
 
   // Expiry.
 
@@ -328,11 +433,12 @@ export function storeConformance(options: ConformanceOptions): void {
     await assertAbsent(store)
   })
 
-  for (const [verb, call] of Object.entries({
+  for (const [method, call] of Object.entries({
     touch: async (store: SessionStore) => store.touch(key, now() + hour),
-    update: async (store: SessionStore) => await store.update(key, record({ version: 'v2' }), 'v1') || undefined
+    update: async (store: SessionStore) =>
+      (await store.update(key, record({ version: 'v2' }), 'v1')) || undefined
   })) {
-    check(`${verb} does not bring back what has expired`, async (store) => {
+    check(`${method} does not bring back what has expired`, async (store) => {
       await createExpired(store)
       assert.equal(await call(store), undefined)
       assert.equal(await store.get(key), undefined)
@@ -363,12 +469,15 @@ export function storeConformance(options: ConformanceOptions): void {
 
   check('a touch and an update lengthen a life', async (store) => {
     await store.create(key, shortLived())
-    await store.create(other, shortLived())
+    await store.create(otherKey, shortLived())
     await assertTouches(store, now() + 2 * hour, now() + 2 * hour)
-    assert.equal(await store.update(other, record({ version: 'v2', expiresAt: now() + 2 * hour }), 'v1'), true)
+    assert.equal(
+      await store.update(otherKey, record({ version: 'v2', expiresAt: now() + 2 * hour }), 'v1'),
+      true
+    )
     await outlive()
     assert.notEqual(await store.get(key), undefined)
-    assert.notEqual(await store.get(other), undefined)
+    assert.notEqual(await store.get(otherKey), undefined)
   })
 
   if (clock !== undefined) {
@@ -383,7 +492,8 @@ export function storeConformance(options: ConformanceOptions): void {
     })
   }
 
-  // A timer of Node's holds 31 bits of milliseconds, that is 24.8 days; set to more, it fires at once.
+  // Node limits a timer to 2 ** 31 - 1 milliseconds, which is 24.8 days. A longer one fires at
+  // once.
   check('a life may last longer than a timer can', async (store) => {
     const given = record({ expiresAt: now() + 30 * day })
     await store.create(key, given)
@@ -396,34 +506,4 @@ export function storeConformance(options: ConformanceOptions): void {
     else await clock.advance(30 * day)
     assertRecord(await store.get(key), { ...given, expiresAt })
   })
-}
-
-const hour = 3_600_000
-const day = 24 * hour
-
-/** Keys as the plugin makes them: a digest in base64url. */
-const key = 'q1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyBg'
-const other = 'Bg1x-_ZkT8bYw0dP3mVn5rJh7uGf2sLc4oEa6iQtXyq'
-
-function many<T>(make: (index: number) => T): T[] {
-  return Array.from({ length: 20 }, (_, index) => make(index))
-}
-
-function spoil(record: SessionRecord | undefined): void {
-  // Does nothing to a frozen record; an assignment would throw.
-  for (const [name, value] of Object.entries({ data: 'spoilt', version: 'spoilt', createdAt: 0, expiresAt: 0, maxAge: 1 })) {
-    if (record !== undefined) Reflect.set(record, name, value)
-  }
-}
-
-function preview(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
-}
-
-async function elapse(milliseconds: number): Promise<void> {
-  const until = systemClock.now() + milliseconds
-  // A timer counts from when the event loop last looked at the time, so that it may be early by the clock.
-  for (let left = milliseconds; left > 0; left = until - systemClock.now()) {
-    await new Promise<void>((resolve) => { systemClock.setTimeout(resolve, left) })
-  }
 }

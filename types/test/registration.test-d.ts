@@ -1,9 +1,21 @@
 import { readFileSync } from 'node:fs'
 
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyPluginAsync
+} from 'fastify'
 import whole, { MemoryStore, SessionError, sessionPlugin } from 'fastify-holdfast'
 import type {
-  Session, SessionData, SessionErrorCode, SessionOptions, SessionRecord, Sessions, SessionStore, StoredSession
+  Session,
+  SessionData,
+  SessionErrorCode,
+  SessionOptions,
+  SessionRecord,
+  Sessions,
+  SessionStore,
+  SessionTrace,
+  StoredSession
 } from 'fastify-holdfast'
 
 import './data.ts'
@@ -18,16 +30,45 @@ await app.register(sessionPlugin)
 await app.register(import('fastify-holdfast'), { maxAge: 60 })
 await Fastify({ http2: true }).register(sessionPlugin, { maxAge: 60 })
 await Fastify({ https: { key: readFileSync('key.pem') } }).register(sessionPlugin, { maxAge: 60 })
-await Fastify({ loggerInstance: app.log as FastifyBaseLogger & { own: true } }).register(sessionPlugin, { maxAge: 60 })
-await app.register(async (child: FastifyInstance) => { await child.register(sessionPlugin, { prefix: '/shop', sessionName: 'admin' }) })
+await Fastify({ loggerInstance: app.log as FastifyBaseLogger & { own: true } }).register(
+  sessionPlugin,
+  { maxAge: 60 }
+)
+await app.register(async (child: FastifyInstance) => {
+  await child.register(sessionPlugin, { prefix: '/shop', sessionName: 'admin' })
+})
 
 // Options: all of them, and the wrong ones.
 const store: SessionStore = new MemoryStore({ max: 10_000 })
 const all: Required<SessionOptions> = {
-  sessionHeader: 'X-Session-ID', sessionCookie: false, maxAge: 3600, absoluteTimeout: false, touchAfter: 0, store, storeTimeout: 2,
-  cookie: { domain: 'example.com', path: '/', httpOnly: true, sameSite: 'lax', secure: 'auto', partitioned: false, priority: 'high', persistent: true },
-  generateId: () => crypto.randomUUID(), secret: ['of thirty-two bytes at the least', new Uint8Array(32)], saveUninitialized: false, mirror: true, adoptUnknownIds: (id) => id.startsWith('batch-'),
-  serializer: JSON, maxBytes: 1024, sessionName: 'session', clock: { now: Date.now, setTimeout }
+  sessionHeader: 'X-Session-ID',
+  sessionCookie: false,
+  maxAge: 3600,
+  absoluteTimeout: false,
+  touchAfter: 0,
+  store,
+  storeTimeout: 2,
+  replaceErrorReplies: true,
+  formerCookies: [{ domain: 'example.com', path: '/', partitioned: true }],
+  cookie: {
+    domain: 'example.com',
+    path: '/',
+    httpOnly: true,
+    sameSite: 'lax',
+    secure: 'auto',
+    partitioned: false,
+    priority: 'high',
+    persistent: true
+  },
+  generateId: () => crypto.randomUUID(),
+  secret: ['of thirty-two bytes at the least', new Uint8Array(32)],
+  saveUninitialized: false,
+  mirror: true,
+  adoptUnknownIds: (id) => id.startsWith('batch-'),
+  serializer: JSON,
+  maxBytes: 1024,
+  sessionName: 'session',
+  clock: { now: Date.now, setTimeout }
 }
 await app.register(sessionPlugin, all)
 // @ts-expect-error: no such option
@@ -65,7 +106,7 @@ expect<Equal<ReturnType<typeof app.sessions.publicIdOf>, string>>()
 // A second registration: one line types all that bears its name.
 await app.register(sessionPlugin, { sessionName: 'admin' })
 app.get('/admin', { config: { session: false } }, async ({ admin, session }) => {
-  expect<Equal<typeof admin, Session<{ operator?: string, update?: number }>>>()
+  expect<Equal<typeof admin, Session<{ operator?: string; update?: number }>>>()
   admin.operator = 'grace'
   session.user = 'ada'
   // @ts-expect-error: what the other registration's sessions hold
@@ -80,23 +121,64 @@ app.get('/admin', { config: { session: false } }, async ({ admin, session }) => 
 app.get('/no-admin', { config: { admin: false } }, async () => 'ok')
 // @ts-expect-error: a session is there unless it is opted out of
 app.get('/', { config: { admin: true } }, async () => 'ok')
-expect<Equal<typeof app.admins, Sessions<{ operator?: string, update?: number }>>>()
+expect<Equal<typeof app.admins, Sessions<{ operator?: string; update?: number }>>>()
 // @ts-expect-error: a name that no registration was declared under
 app.guests
 
 // A store of one's own: with plain answers or promises, and no other.
 class Plain implements SessionStore {
   readonly #records = new Map<string, SessionRecord>()
-  get(key: string): SessionRecord | undefined { return this.#records.get(key) }
-  create(key: string, record: SessionRecord): boolean { return this.#records.set(key, record).size > 0 }
-  async update(_key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> { return record.version !== expectedVersion }
-  touch(_key: string, expiresAt: number): number | undefined { return expiresAt }
-  async delete(key: string): Promise<SessionRecord | undefined> { return this.#records.get(key) }
+  get(key: string): SessionRecord | undefined {
+    return this.#records.get(key)
+  }
+  create(key: string, record: SessionRecord): boolean {
+    return this.#records.set(key, record).size > 0
+  }
+  async update(_key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
+    return record.version !== expectedVersion
+  }
+  touch(_key: string, expiresAt: number): number | undefined {
+    return expiresAt
+  }
+  async delete(key: string): Promise<SessionRecord | SessionTrace | undefined> {
+    return this.#records.get(key)
+  }
+  retire(key: string, { version, successor, expiresAt }: SessionTrace): boolean {
+    expect<Equal<[typeof successor, typeof expiresAt], [string, number]>>()
+    return this.#records.get(key)?.version === version && this.#records.delete(key)
+  }
 }
 await app.register(sessionPlugin, { store: new Plain() })
+class Traceless {
+  get = (): undefined => undefined
+  create = (): boolean => true
+  update = (): boolean => true
+  touch = (): undefined => undefined
+  delete = (): undefined => undefined
+}
+class Movable extends Plain {
+  move(key: string, record: SessionRecord, trace: SessionTrace): boolean {
+    return this.create(trace.successor, record) && this.retire(key, trace)
+  }
+}
+await app.register(sessionPlugin, { store: new Movable() })
+// @ts-expect-error: a store without `retire`
+await app.register(sessionPlugin, { store: new Traceless() })
+// What is under a key is told apart by the successor.
+const entry = await store.get('key')
+// @ts-expect-error: a trace has no data
+expect<Equal<typeof entry extends undefined ? never : NonNullable<typeof entry>['data'], string>>()
+if (entry !== undefined) {
+  if (entry.successor === undefined) expect<Equal<typeof entry, SessionRecord>>()
+  else expect<Equal<typeof entry, SessionTrace>>()
+}
+// @ts-expect-error: a trace is no record
+await store.create('key', { successor: 'other', version: 'v1', expiresAt: 0 })
 class Boolish extends Plain {
   // @ts-expect-error: what was removed is the answer, not whether
-  override async delete(_key: string): Promise<boolean> { return true }
+  override async delete(_key: string): Promise<boolean> {
+    return true
+  }
 }
 
 // Errors are told apart by their code.

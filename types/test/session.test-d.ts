@@ -45,7 +45,12 @@ expect<Equal<ReturnType<typeof session.save>, Promise<void>>>()
 expect<Equal<ReturnType<typeof session.destroy>, Promise<void>>>()
 expect<Equal<ReturnType<typeof session.regenerate>, Promise<void>>>()
 void session.regenerate(['cart'])
-void session.regenerate(['what', 'is', 'not', 'there'] as const)
+void session.regenerate(['cart', 'user'] as const, { keepLifetime: true })
+void session.regenerate('all', { keepLifetime: true })
+// @ts-expect-error: there is no such key
+void session.regenerate(['what'])
+// @ts-expect-error: there is no such option
+void session.regenerate('all', { keepLifetimes: true })
 session.options({ path: '/shop', sameSite: 'strict' })
 // @ts-expect-error: an id is made, not set
 session.id = 'mine'
@@ -112,3 +117,25 @@ void session.update((draft) => {
 // What it reads as is no value of the declared type either.
 // @ts-expect-error: reserved for later
 const cookie: string | undefined = session.cookie
+
+// What JSON does not keep is refused where it is used, unless it is declared as it is read back.
+// @ts-expect-error: JSON makes a string of it
+session.since = new Date()
+// @ts-expect-error: what is read back is no Date
+session.since?.getTime()
+// @ts-expect-error: JSON makes a string of it
+session.set('since', new Date())
+// @ts-expect-error: what is read back is no Date
+session.get('since')?.getTime()
+// @ts-expect-error: JSON drops it
+session.seen = new Set(['apple'])
+void session.update((draft) => {
+  // @ts-expect-error: JSON makes a string of it
+  draft.since = new Date()
+})
+expect<Equal<typeof session.until, Date | string | undefined>>()
+session.until = new Date()
+expect<Equal<typeof session.prices, Map<string, number> | undefined>>()
+session.prices = new Map([['apple', 1]])
+expect<Equal<typeof session.loose, any>>()
+session.loose = new Date()

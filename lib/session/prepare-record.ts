@@ -1,0 +1,112 @@
+import { SessionError } from '../errors.ts'
+import type { SessionConfig } from './config.ts'
+import { moveNotes, noNotes, readNotes, writeNotes } from './cookie-notes.ts'
+import { cookieUse, expiry, nextExpiry, nextTimeout, type IdleTimeout } from './lifetime.ts'
+import { merge, type Data } from './merge.ts'
+import { draftOf, isReserved } from './session.ts'
+import { versionAfter } from './version.ts'
+import { isPromise } from './waiting.ts'
+import type { SessionData } from '../../types/session.ts'
+import type { SessionRecord } from '../../types/store.ts'
+
+/** What is to be written. */
+export interface Write<Result> {
+  /** Under which id. A new one is minted only once there is something to send. */
+  readonly identity: { readonly publicId: string }
+  /** The record as this request last read or wrote it. Undefined: a new one is created. */
+  readonly base: SessionRecord | undefined
+  /** What the session holds now. */
+  readonly text: string
+  readonly maxAge: number | undefined
+  /** The attributes of its own that the session's cookie has now. */
+  readonly attributes: string
+  /** Whether a reply is going to send the cookie to the browser that has it. */
+  readonly isCookieSent: boolean
+  /** Whether the write is a use of the session, which moves its expiry. */
+  readonly isUse: boolean
+  readonly createdAt: number
+  /** Whether to join a record that somebody else creates under the key: its client chose the id. */
+  readonly mayJoin: boolean
+  /** Changes the data further. May run more than once, each time on a new draft. */
+  readonly change: ((draft: SessionData) => Result) | undefined
+}
+
+/** One try. It is repeated unchanged until we know that it did not take effect. */
+export interface Attempt<Result> {
+  readonly record: SessionRecord
+  readonly result: Result
+}
+
+/**
+ * Makes the record that is to follow `theirs`, which is what is stored now: if that has moved on
+ * from the base, lays the changes of this request over it.
+ */
+export function prepareRecord<Result>(
+  config: SessionConfig,
+  write: Write<Result>,
+  theirs: SessionRecord | undefined
+): Attempt<Result> {
+  const { base, change } = write
+  const { codec } = config
+  let data = write.text
+  let result: Result | undefined
+  if (change !== undefined || theirs !== base) {
+    // All parsed anew: a draft that an earlier attempt has changed must not come in.
+    const mine = codec.parse(write.text)
+    const draft =
+      theirs === undefined || theirs === base
+        ? mine
+        : merge(codec.parse(base?.data ?? ''), mine, codec.parse(theirs.data), codec.same)
+    result = change === undefined ? undefined : applyChange(change, draft)
+    data = codec.stringify({ ...draft })
+  }
+  if (data !== theirs?.data) codec.assertFits(data)
+  const maxAge = write.maxAge === base?.maxAge ? theirs?.maxAge : write.maxAge
+  const timeout = nextTimeout(theirs, maxAge, write.isUse, config.lifetimes)
+  const createdAt = theirs?.createdAt ?? write.createdAt
+  const expiresAt =
+    theirs === undefined
+      ? expiry(config.clock.now(), createdAt, maxAge, config.lifetimes)
+      : nextExpiry(theirs, timeout, write.isUse, config)
+  const cookie = notesFor(config, write, theirs, { expiresAt, timeout })
+  const record = {
+    data,
+    version: versionAfter(theirs?.version, cookie !== undefined),
+    createdAt,
+    expiresAt,
+    ...timeout,
+    ...(cookie === undefined ? undefined : { cookie })
+  }
+  return { record, result: result as Result }
+}
+
+/** Returns what the record notes of the cookie. */
+function notesFor(
+  config: SessionConfig,
+  write: Pick<Write<unknown>, 'base' | 'attributes' | 'isCookieSent'>,
+  theirs: SessionRecord | undefined,
+  { expiresAt, timeout }: { readonly expiresAt: number; readonly timeout: IdleTimeout }
+): string | undefined {
+  const { base, isCookieSent } = write
+  let { attributes } = write
+  if (theirs === undefined) return writeNotes({ ...noNotes, attributes })
+  const isOwn = base === undefined ? attributes !== '' : attributes !== readNotes(base).attributes
+  if (!isOwn) attributes = readNotes(theirs).attributes
+  const moved = moveNotes(theirs, expiresAt, isCookieSent, cookieUse(timeout, config))
+  return writeNotes({ ...moved, attributes })
+}
+
+/** Lets the caller's function change the draft. */
+function applyChange<Result>(change: (draft: SessionData) => Result, draft: Data): Result {
+  const before = new Set(Object.keys(draft))
+  const result = change(draftOf(draft))
+  if (isPromise(result)) {
+    result.then(undefined, () => {})
+    throw new SessionError('HOLDFAST_UPDATE_ASYNC')
+  }
+  for (const key of Object.keys(draft)) {
+    if (draft[key] === undefined) delete draft[key]
+    else if (isReserved(key) && !before.has(key)) throw new SessionError('HOLDFAST_KEY_RESERVED')
+  }
+  return result
+}

@@ -1,0 +1,50 @@
+import type { PresentedId } from './client.ts'
+import type { SessionConfig } from './config.ts'
+import type { SessionInfo } from './session.ts'
+import type { SessionState } from './state.ts'
+import type { Transport } from '../../types/session.ts'
+
+/** What a session shows of its state. */
+export class StateInfo implements SessionInfo {
+  readonly #state: SessionState
+  readonly #presented: PresentedId
+  readonly #config: SessionConfig
+
+  constructor(state: SessionState, presented: PresentedId, config: SessionConfig) {
+    this.#state = state
+    this.#presented = presented
+    this.#config = config
+  }
+
+  showId(): string {
+    return this.#state.identity.show().id
+  }
+
+  showPublicId(): string {
+    return this.#state.identity.show().publicId
+  }
+
+  get isNew(): boolean {
+    return this.#state.identity.isNew
+  }
+
+  get transport(): Transport | undefined {
+    return this.isNew ? undefined : this.#presented.transport
+  }
+
+  get createdAt(): number {
+    return this.#state.createdAt
+  }
+
+  get expiresAt(): number {
+    return this.#state.expiresAt
+  }
+
+  get maxAge(): number {
+    return this.#state.data.maxAge ?? this.#config.lifetimes.idle / 1000
+  }
+
+  set maxAge(seconds: number | undefined) {
+    this.#state.data.maxAge = seconds
+  }
+}

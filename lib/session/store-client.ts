@@ -1,0 +1,169 @@
+import { SessionError } from '../errors.ts'
+import { fault } from '../events.ts'
+import { isPromise } from './waiting.ts'
+import type { Clock, Timer } from '../../types/clock.ts'
+import type { SessionEvents } from '../../types/events.ts'
+import type { MaybePromise, SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
+
+/** What the client of a store needs of the configuration. */
+export interface StoreConfig {
+  readonly sessionName: string
+  readonly store: SessionStore
+  /** Milliseconds. */
+  readonly storeTimeout: number
+  readonly clock: Clock
+}
+
+/** Does one piece of work on the store, under one deadline. Returns its result. */
+export function withStore<Result>(
+  config: StoreConfig,
+  operation: (store: StoreClient) => Result
+): Result {
+  const client = new StoreClient(config)
+  const result = operation(client)
+  if (isPromise(result)) {
+    // Beside the result, not before it: what follows must not come later for it.
+    const close = (): void => client.close()
+    result.then(close, close)
+  }
+  return result
+}
+
+/**
+ * The store, for one operation. Turns failures into SessionErrors, and puts all calls under one
+ * deadline: after it, late results are ignored. A store that returns plain values is not awaited.
+ */
+export class StoreClient {
+  readonly #config: StoreConfig
+  #isRetried = false
+  #deadline: Timer | undefined
+  #isOver = false
+  #giveUp: (() => void) | undefined
+
+  constructor(config: StoreConfig) {
+    this.#config = config
+  }
+
+  /** Whether a call was repeated after a failure. The first may have taken effect. */
+  get isRetried(): boolean {
+    return this.#isRetried
+  }
+
+  /** Whether its time is over. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  get(key: string): MaybePromise<SessionRecord | SessionTrace | undefined> {
+    return this.#call('get', key, () => this.#config.store.get(key))
+  }
+
+  create(key: string, record: SessionRecord): MaybePromise<boolean> {
+    return this.#call('create', key, () => this.#config.store.create(key, record))
+  }
+
+  update(key: string, record: SessionRecord, expectedVersion: string): MaybePromise<boolean> {
+    return this.#call('update', key, () => this.#config.store.update(key, record, expectedVersion))
+  }
+
+  /** Repeats the call once if it fails: it may be made twice. */
+  touch(key: string, expiresAt: number): MaybePromise<number | undefined> {
+    return this.#retryOnce('touch', key, () => this.#config.store.touch(key, expiresAt))
+  }
+
+  /** Repeats the call once if it fails: it may be made twice. */
+  delete(key: string): MaybePromise<SessionRecord | SessionTrace | true | undefined> {
+    return this.#retryOnce('delete', key, () => this.#config.store.delete(key))
+  }
+
+  retire(key: string, trace: SessionTrace): MaybePromise<boolean> {
+    return this.#call('retire', key, () => this.#config.store.retire(key, trace))
+  }
+
+  /** Whether the store moves a session in one step. */
+  get canMove(): boolean {
+    return this.#config.store.move !== undefined
+  }
+
+  move(key: string, record: SessionRecord, trace: SessionTrace): MaybePromise<boolean> {
+    const store = this.#config.store as Required<SessionStore>
+    return this.#call('move', key, () => store.move(key, record, trace))
+  }
+
+  /** Waits for something else than the store, under the same deadline. */
+  waitFor<T>(promise: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#giveUp = () => reject(new SessionError('HOLDFAST_STORE_TIMEOUT'))
+      promise.then(resolve, reject)
+      if (this.#isOver) this.#giveUp()
+      // One timer for the operation, not one for each call.
+      this.#deadline ??= this.#config.clock.setTimeout(() => {
+        this.#isOver = true
+        this.#giveUp?.()
+      }, this.#config.storeTimeout)
+    })
+  }
+
+  /** Pauses at random, up to 2, 4, 8 … 64 ms, so that colliding writers move apart. */
+  pause(collisions: number): Promise<void> {
+    const milliseconds = Math.random() * 2 ** Math.min(collisions, 6)
+    const pause = new Promise<void>((resolve) => {
+      this.#config.clock.setTimeout(resolve, milliseconds)
+    })
+    return this.waitFor(pause)
+  }
+
+  /** Ends the operation: its deadline does not hold the process. */
+  close(): void {
+    this.#deadline?.close()
+  }
+
+  #call<T>(method: Method, key: string, call: () => MaybePromise<T>): MaybePromise<T> {
+    let result: MaybePromise<T>
+    try {
+      result = call()
+    } catch (error) {
+      throw this.#coded(method, key, error)
+    }
+    return isPromise(result) ? this.#finish(method, key, result) : result
+  }
+
+  async #finish<T>(method: Method, key: string, result: Promise<T>): Promise<T> {
+    try {
+      return await this.waitFor(result)
+    } catch (error) {
+      throw this.#coded(method, key, error)
+    }
+  }
+
+  #retryOnce<T>(method: Method, key: string, call: () => MaybePromise<T>): MaybePromise<T> {
+    const retry = (error: unknown): MaybePromise<T> => {
+      if (isTimeout(error)) throw error
+      this.#isRetried = true
+      return this.#call(method, key, call)
+    }
+    try {
+      const result = this.#call(method, key, call)
+      return isPromise(result) ? result.catch(retry) : result
+    } catch (error) {
+      return retry(error)
+    }
+  }
+
+  #coded(verb: Method, key: string, cause: unknown): SessionError {
+    const error =
+      cause instanceof SessionError ? cause : new SessionError('HOLDFAST_STORE_FAILED', { cause })
+    if (fault.hasSubscribers) {
+      const { sessionName } = this.#config
+      fault.publish({ sessionName, session: key, verb, code: error.code })
+    }
+    return error
+  }
+}
+
+type Method = SessionEvents['fault']['verb']
+
+/** Whether an operation ran out of time: there is none left to try again. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof SessionError && error.code === 'HOLDFAST_STORE_TIMEOUT'
+}
