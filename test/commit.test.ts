@@ -1,10 +1,11 @@
-import Fastify, { type FastifyInstance, type FastifyReply, type LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, FastifyReply, LightMyRequestResponse } from 'fastify'
 import t, { type Test } from 'tap'
 
 import './helpers/data.ts'
-import sessionPlugin, { MemoryStore, type Session, type SessionOptions } from '../lib/index.ts'
-import { TestClock } from '../lib/testing/index.ts'
-import { nextTurn, slow, WatchedStore, type Verb } from './helpers/stores.ts'
+import type { Session, SessionOptions } from '../lib/index.ts'
+import { carriedBy } from './helpers/browser.ts'
+import { nextTurn, wraps, type Verb, type WatchedStore, type Wrap } from './helpers/stores.ts'
+import { world, type World } from './helpers/world.ts'
 
 interface Scene {
   readonly session: Session
@@ -17,53 +18,68 @@ interface Scene {
 
 type Handler = (scene: Scene) => unknown
 
-interface World {
-  readonly app: FastifyInstance
-  readonly store: WatchedStore
-  readonly clock: TestClock
-  readonly send: (handler: Handler, headers?: Record<string, string>, url?: string) => Promise<LightMyRequestResponse>
+interface Site extends World {
+  /** Sends a request, without a browser, to a handler or to a URL. */
+  readonly send: (
+    to: Handler | string,
+    headers?: Record<string, string>
+  ) => Promise<LightMyRequestResponse>
 }
 
-const wraps = {
-  'memory store': (inner: MemoryStore) => new WatchedStore(inner),
-  'slow store': slow
+const outage: WatchedStore['intercept'] = () => {
+  throw new Error('outage')
 }
-
-const outage: WatchedStore['intercept'] = () => { throw new Error('outage') }
 
 const unknownId = 'an-id-that-nobody-has-ever-had'
 
-async function world(t: Test, wrap: (inner: MemoryStore) => WatchedStore, options: SessionOptions = {}): Promise<World> {
-  const clock = new TestClock()
-  const store = wrap(new MemoryStore({ clock }))
-  const handlers: Handler[] = []
-  const app = Fastify()
-  t.teardown(() => app.close())
-  app.addHook('onRequest', async (request, reply) => {
-    if (request.url.startsWith('/early')) return reply.send('answered')
-  })
-  await app.register(sessionPlugin, { clock, store, ...options })
-  app.get<{ Params: { n: number } }>('/:n', async ({ session, params }, reply) => {
-    const logoutElsewhere = (): Promise<unknown> => app.sessions.destroy(session.publicId)
-    const countElsewhere = (): Promise<unknown> => app.sessions.update(session.publicId, (draft) => { draft.n = 1 })
-    return await handlers[params.n]?.({ session, reply, store, logoutElsewhere, countElsewhere }) ?? 'ok'
-  })
+async function serve(t: Test, wrap: Wrap, options?: SessionOptions): Promise<Site> {
+  const site = await world(t, options, { wrap, before: replyEarly })
+  const { app, store, route } = site
   app.get('/opted-out', { config: { session: false } }, async () => 'ok')
-  app.get('/untouched', async () => 'ok')
-  const send: World['send'] = async (handler, headers = {}, url = `/${handlers.push(handler) - 1}`) => await app.inject({ url, headers })
-  return { app, store, clock, send }
+  const routeOf = (handler: Handler): string =>
+    route((session, reply) =>
+      handler({
+        session,
+        reply,
+        store,
+        logoutElsewhere: () => app.sessions.destroy(session.publicId),
+        countElsewhere: () =>
+          app.sessions.update(session.publicId, (draft) => {
+            draft.n = 1
+          })
+      })
+    )
+  return {
+    ...site,
+    send: async (to, headers = {}) =>
+      await app.inject({ url: typeof to === 'string' ? to : routeOf(to), headers })
+  }
+}
+
+/** As another plugin that replies before ours has run. */
+function replyEarly(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.url === '/early') return reply.send('too early')
+  })
 }
 
 /** What a reply says of the session: `sent` is the id that the request carried. */
-function told(reply: LightMyRequestResponse, sent: string | undefined): { header: string, cookie: string } {
-  const header = reply.headers['x-session-id'] as string | undefined
-  const cookie = reply.cookies.find(({ name }) => name === 'session_id')?.value
-  const named = (id: string | undefined): string => id === undefined ? '–' : id === '' ? 'cleared' : id === sent ? 'same id' : 'new id'
+function told(
+  reply: LightMyRequestResponse,
+  sent: string | undefined
+): { header: string; cookie: string } {
+  const { header, cookie } = carriedBy(reply)
+  const named = (id: string | undefined): string => {
+    if (id === undefined) return '–'
+    if (id === '') return 'cleared'
+    return id === sent ? 'same id' : 'new id'
+  }
   return { header: named(header), cookie: named(cookie) }
 }
 
 function idOf(reply: LightMyRequestResponse): string | undefined {
-  return reply.headers['x-session-id'] as string | undefined ?? reply.cookies.find(({ name }) => name === 'session_id')?.value
+  const { header, cookie } = carriedBy(reply)
+  return header ?? cookie
 }
 
 interface Row {
@@ -80,43 +96,167 @@ interface Row {
   /** Default: nothing on either. */
   readonly header?: string
   readonly cookie?: string
-  /** The data under the id that was carried, and under the new one that the reply told. Default: there is none. */
+  /**
+   * The data under the id that was carried, and under the new one that the reply told. Default:
+   * there is none.
+   */
   readonly old?: object
   readonly new?: object
 }
 
 const unsaved: SessionOptions = { saveUninitialized: false }
 const old = { a: 'old' }
-const write: Handler = ({ session }) => { session.b = 'mine' }
+const write: Handler = ({ session }) => {
+  session.b = 'mine'
+}
 const none: Handler = () => undefined
 
 const table: readonly Row[] = [
-  { name: 'unresolved: another plugin answered first', carries: 'cookie', url: '/early', calls: [], old },
+  {
+    name: 'unresolved: another plugin answered first',
+    carries: 'cookie',
+    url: '/early',
+    calls: [],
+    old
+  },
   { name: 'unresolved: the route opted out', carries: 'cookie', url: '/opted-out', calls: [], old },
   { name: 'unresolved: the route opted out, no id carried', url: '/opted-out', calls: [] },
 
   { name: 'new, nothing written', calls: ['create'], header: 'new id', cookie: 'new id', new: {} },
-  { name: 'new, nothing written nor looked at', url: '/untouched', calls: ['create'], header: 'new id', cookie: 'new id', new: {} },
+  {
+    name: 'new, nothing written nor looked at',
+    url: '/look-away',
+    calls: ['create'],
+    header: 'new id',
+    cookie: 'new id',
+    new: {}
+  },
   { name: 'new, nothing written, saveUninitialized off', options: unsaved, calls: [] },
-  { name: 'new, nothing written, a cookie that does not resolve', carries: 'dead cookie', calls: ['get'] },
+  {
+    name: 'new, nothing written, a cookie that does not resolve',
+    carries: 'dead cookie',
+    calls: ['get']
+  },
   { name: 'new, nothing written, a malformed cookie', carries: 'malformed cookie', calls: [] },
-  { name: 'new, nothing written, a header that does not resolve', carries: 'dead header', calls: ['get', 'create'], header: 'new id', cookie: 'new id', new: {} },
+  {
+    name: 'new, nothing written, a header that does not resolve',
+    carries: 'dead header',
+    calls: ['get', 'create'],
+    header: 'new id',
+    cookie: 'new id',
+    new: {}
+  },
 
-  { name: 'new, data written', handler: write, calls: ['create'], header: 'new id', cookie: 'new id', new: { b: 'mine' } },
-  { name: 'new, data written, saveUninitialized off', options: unsaved, handler: write, calls: ['create'], header: 'new id', cookie: 'new id', new: { b: 'mine' } },
-  { name: 'new, data written, a cookie that does not resolve', carries: 'dead cookie', handler: write, calls: ['get', 'create'], cookie: 'new id', new: { b: 'mine' } },
+  {
+    name: 'new, data written',
+    handler: write,
+    calls: ['create'],
+    header: 'new id',
+    cookie: 'new id',
+    new: { b: 'mine' }
+  },
+  {
+    name: 'new, data written, saveUninitialized off',
+    options: unsaved,
+    handler: write,
+    calls: ['create'],
+    header: 'new id',
+    cookie: 'new id',
+    new: { b: 'mine' }
+  },
+  {
+    name: 'new, data written, a cookie that does not resolve',
+    carries: 'dead cookie',
+    handler: write,
+    calls: ['get', 'create'],
+    cookie: 'new id',
+    new: { b: 'mine' }
+  },
 
   { name: 'loaded, unchanged, by cookie', carries: 'cookie', calls: ['get'], old },
-  { name: 'loaded, unchanged, by header', carries: 'header', calls: ['get'], header: 'same id', old },
-  { name: 'loaded, an equal write is no change', carries: 'cookie', handler: ({ session }) => { session.a = 'old' }, calls: ['get'], old },
+  {
+    name: 'loaded, unchanged, by header',
+    carries: 'header',
+    calls: ['get'],
+    header: 'same id',
+    old
+  },
+  {
+    name: 'loaded, an equal write is no change',
+    carries: 'cookie',
+    handler: ({ session }) => {
+      session.a = 'old'
+    },
+    calls: ['get'],
+    old
+  },
   { name: 'loaded, a touch not yet due', carries: 'cookie', after: 59.999, calls: ['get'], old },
-  { name: 'loaded, a touch due, by cookie', carries: 'cookie', after: 60, calls: ['get', 'touch'], cookie: 'same id', old },
-  { name: 'loaded, a touch due, by header', carries: 'header', after: 60, calls: ['get', 'touch'], header: 'same id', cookie: 'same id', old },
-  { name: 'loaded, a touch due, ended meanwhile', carries: 'header', after: 60, handler: ({ logoutElsewhere }) => logoutElsewhere(), calls: ['get', 'delete', 'touch'] },
-  { name: 'loaded, touch() called', carries: 'cookie', handler: ({ session }) => { session.touch() }, calls: ['get', 'touch'], cookie: 'same id', old },
-  { name: 'id owed by save() of a new session', options: unsaved, handler: ({ session }) => session.save(), calls: ['create', 'touch'], header: 'new id', cookie: 'new id', new: {} },
-  { name: 'id owed by update() of a new session', handler: ({ session }) => session.update((draft) => { draft.n = 1 }), calls: ['create', 'touch'], header: 'new id', cookie: 'new id', new: { n: 1 } },
-  { name: 'id owed by update() of a loaded session', carries: 'cookie', handler: ({ session }) => session.update((draft) => { draft.n = 1 }), calls: ['get', 'update', 'touch'], cookie: 'same id', old: { a: 'old', n: 1 } },
+  {
+    name: 'loaded, a touch due, by cookie',
+    carries: 'cookie',
+    after: 60,
+    calls: ['get', 'touch'],
+    cookie: 'same id',
+    old
+  },
+  {
+    name: 'loaded, a touch due, by header',
+    carries: 'header',
+    after: 60,
+    // The record notes that the browser, if there is one, did not get the cookie anew.
+    calls: ['get', 'update'],
+    header: 'same id',
+    cookie: 'same id',
+    old
+  },
+  {
+    name: 'loaded, a touch due, ended meanwhile',
+    carries: 'cookie',
+    after: 60,
+    handler: ({ logoutElsewhere }) => logoutElsewhere(),
+    calls: ['get', 'delete', 'touch']
+  },
+  {
+    name: 'loaded, touch() called',
+    carries: 'cookie',
+    handler: ({ session }) => {
+      session.touch()
+    },
+    calls: ['get', 'touch'],
+    cookie: 'same id',
+    old
+  },
+  {
+    name: 'id owed by save() of a new session',
+    options: unsaved,
+    handler: ({ session }) => session.save(),
+    calls: ['create', 'touch'],
+    header: 'new id',
+    cookie: 'new id',
+    new: {}
+  },
+  {
+    name: 'id owed by update() of a new session',
+    handler: ({ session }) =>
+      session.update((draft) => {
+        draft.n = 1
+      }),
+    calls: ['create', 'touch'],
+    header: 'new id',
+    cookie: 'new id',
+    new: { n: 1 }
+  },
+  {
+    name: 'id owed by update() of a loaded session',
+    carries: 'cookie',
+    handler: ({ session }) =>
+      session.update((draft) => {
+        draft.n = 1
+      }),
+    calls: ['get', 'update', 'touch'],
+    cookie: 'same id',
+    old: { a: 'old', n: 1 }
+  },
   {
     name: 'id owed, but ended since',
     handler: async ({ session, logoutElsewhere }) => {
@@ -129,13 +269,30 @@ const table: readonly Row[] = [
     name: 'loaded, a touch that fails',
     carries: 'cookie',
     after: 60,
-    handler: ({ store }) => { store.intercept = outage },
+    handler: ({ store }) => {
+      store.intercept = outage
+    },
     calls: ['get', 'touch', 'touch'],
     old
   },
 
-  { name: 'loaded, changed, by cookie', carries: 'cookie', handler: write, calls: ['get', 'update'], cookie: 'same id', old: { a: 'old', b: 'mine' } },
-  { name: 'loaded, changed, by header', carries: 'header', handler: write, calls: ['get', 'update'], header: 'same id', cookie: 'same id', old: { a: 'old', b: 'mine' } },
+  {
+    name: 'loaded, changed, by cookie',
+    carries: 'cookie',
+    handler: write,
+    calls: ['get', 'update'],
+    cookie: 'same id',
+    old: { a: 'old', b: 'mine' }
+  },
+  {
+    name: 'loaded, changed, by header',
+    carries: 'header',
+    handler: write,
+    calls: ['get', 'update'],
+    header: 'same id',
+    cookie: 'same id',
+    old: { a: 'old', b: 'mine' }
+  },
   {
     name: 'loaded, changed, and the version moved',
     carries: 'cookie',
@@ -157,10 +314,39 @@ const table: readonly Row[] = [
     calls: ['get', 'delete', 'update', 'get']
   },
 
-  { name: 'regenerated, nothing kept', carries: 'cookie', handler: ({ session }) => session.regenerate(), calls: ['get', 'delete', 'create'], cookie: 'new id', new: {} },
-  { name: 'regenerated, something kept', carries: 'header', options: unsaved, handler: ({ session }) => session.regenerate(['a']), calls: ['get', 'delete', 'create'], header: 'new id', cookie: 'new id', new: old },
-  { name: 'regenerated, nothing kept, saveUninitialized off', carries: 'cookie', options: unsaved, handler: ({ session }) => session.regenerate(), calls: ['get', 'delete'], cookie: 'cleared' },
-  { name: 'regenerated, nothing kept, saveUninitialized off, no cookie', carries: 'header', options: unsaved, handler: ({ session }) => session.regenerate(), calls: ['get', 'delete'] },
+  {
+    name: 'regenerated, nothing kept',
+    carries: 'cookie',
+    handler: ({ session }) => session.regenerate(),
+    calls: ['get', 'create', 'retire'],
+    cookie: 'new id',
+    new: {}
+  },
+  {
+    name: 'regenerated, something kept',
+    carries: 'header',
+    options: unsaved,
+    handler: ({ session }) => session.regenerate(['a']),
+    calls: ['get', 'create', 'retire'],
+    header: 'new id',
+    cookie: 'new id',
+    new: old
+  },
+  {
+    name: 'regenerated, nothing kept, saveUninitialized off',
+    carries: 'cookie',
+    options: unsaved,
+    handler: ({ session }) => session.regenerate(),
+    calls: ['get', 'delete'],
+    cookie: 'cleared'
+  },
+  {
+    name: 'regenerated, nothing kept, saveUninitialized off, no cookie',
+    carries: 'header',
+    options: unsaved,
+    handler: ({ session }) => session.regenerate(),
+    calls: ['get', 'delete']
+  },
   {
     name: 'regenerated, then written to',
     carries: 'cookie',
@@ -169,13 +355,24 @@ const table: readonly Row[] = [
       await scene.session.regenerate()
       write(scene)
     },
-    calls: ['get', 'delete', 'create'],
+    calls: ['get', 'create', 'retire'],
     cookie: 'new id',
     new: { b: 'mine' }
   },
 
-  { name: 'destroyed, by this request', carries: 'cookie', handler: ({ session }) => session.destroy(), calls: ['get', 'delete'], cookie: 'cleared' },
-  { name: 'destroyed, by this request, no cookie', carries: 'header', handler: ({ session }) => session.destroy(), calls: ['get', 'delete'] },
+  {
+    name: 'destroyed, by this request',
+    carries: 'cookie',
+    handler: ({ session }) => session.destroy(),
+    calls: ['get', 'delete'],
+    cookie: 'cleared'
+  },
+  {
+    name: 'destroyed, by this request, no cookie',
+    carries: 'header',
+    handler: ({ session }) => session.destroy(),
+    calls: ['get', 'delete']
+  },
   {
     name: 'destroyed, but already gone',
     carries: 'cookie',
@@ -186,7 +383,12 @@ const table: readonly Row[] = [
     calls: ['get', 'delete', 'delete']
   },
   { name: 'destroyed, never stored', handler: ({ session }) => session.destroy(), calls: [] },
-  { name: 'destroyed, a cookie that does not resolve', carries: 'dead cookie', handler: ({ session }) => session.destroy(), calls: ['get'] },
+  {
+    name: 'destroyed, a cookie that does not resolve',
+    carries: 'dead cookie',
+    handler: ({ session }) => session.destroy(),
+    calls: ['get']
+  },
   {
     name: 'destroyed, then written to',
     carries: 'cookie',
@@ -204,7 +406,11 @@ const table: readonly Row[] = [
     carries: 'header',
     handler: async ({ session, logoutElsewhere }) => {
       await logoutElsewhere()
-      await session.update((draft) => { draft.n = 1 }).catch(() => {})
+      await session
+        .update((draft) => {
+          draft.n = 1
+        })
+        .catch(() => {})
       session.b = 'mine'
     },
     calls: ['get', 'delete', 'update', 'get']
@@ -223,15 +429,23 @@ const table: readonly Row[] = [
 ]
 
 /** Routes by which a 404, a preflight and a refused handshake can be written to. */
-async function site(t: Test, wrap: (inner: MemoryStore) => WatchedStore): Promise<World> {
-  const scene = await world(t, wrap)
+async function writable(t: Test, wrap: Wrap): Promise<Site> {
+  const scene = await serve(t, wrap)
   scene.app.options('/', async ({ session, query }) => {
     if ('write' in (query as object)) session.a = 'written'
     return 'ok'
   })
   scene.app.get('/socket', async ({ session, query }, reply) => {
     if ('write' in (query as object)) session.a = 'written'
+    return reply.code(303).send('not here')
+  })
+  scene.app.get('/refused', async ({ session, query }, reply) => {
+    if ('write' in (query as object)) session.a = 'written'
     return reply.code(401).send('no')
+  })
+  scene.app.get('/fails', async ({ session, query }) => {
+    if ('write' in (query as object)) session.a = 'written'
+    throw new Error('of its own')
   })
   scene.app.setNotFoundHandler(async ({ session, query }, reply) => {
     if ('write' in (query as object)) session.a = 'written'
@@ -244,31 +458,37 @@ for (const [kind, wrap] of Object.entries(wraps)) {
   t.test(`the commit, on the ${kind}`, async (t) => {
     for (const row of table) {
       t.test(row.name, async (t) => {
-        const { app, store, clock, send } = await world(t, wrap, row.options)
+        const { store, clock, send, stored } = await serve(t, wrap, row.options)
         let sent: string | undefined
         const headers: Record<string, string> = {}
         if (row.carries === 'cookie' || row.carries === 'header') {
-          sent = idOf(await send(({ session }) => { session.a = 'old' }))
+          sent = idOf(
+            await send(({ session }) => {
+              session.a = 'old'
+            })
+          )
           t.ok(sent)
         } else if (row.carries !== undefined) {
           sent = row.carries === 'malformed cookie' ? 'malformed' : unknownId
         }
         if (row.carries?.endsWith('header') === true) headers['x-session-id'] = sent as string
-        if (row.carries?.endsWith('cookie') === true) Object.assign(headers, { cookie: `session_id=${sent}` })
+        if (row.carries?.endsWith('cookie') === true)
+          Object.assign(headers, { cookie: `session_id=${sent}` })
         clock.advance((row.after ?? 0) * 1000)
         const { intercept } = store
         store.taken()
-        const reply = await send(row.handler ?? none, headers, row.url)
+        const reply = await send(row.url ?? row.handler ?? none, headers)
         t.same(store.taken(), row.calls, 'the store calls')
         store.intercept = intercept
         t.equal(reply.statusCode, row.status ?? 200)
-        t.same(told(reply, sent), { header: row.header ?? '–', cookie: row.cookie ?? '–' }, 'the reply')
-        const stored = async (id: string | undefined): Promise<unknown> => {
-          return id === undefined ? undefined : (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
-        }
+        t.same(
+          told(reply, sent),
+          { header: row.header ?? '–', cookie: row.cookie ?? '–' },
+          'the reply'
+        )
         t.same(await stored(sent), row.old, 'stored under the carried id')
         const now = idOf(reply)
-        t.same(await stored(now === '' || now === sent ? undefined : now), row.new, 'stored under the new id')
+        t.same(await stored(now === sent ? '' : now), row.new, 'stored under the new id')
       })
     }
   })
@@ -277,18 +497,35 @@ for (const [kind, wrap] of Object.entries(wraps)) {
     const taken = 'taken-taken-taken-taken'
     const free = 'free-free-free-free-free'
 
-    async function contested(t: Test, ids: readonly string[]): Promise<World> {
+    async function contested(t: Test, ids: readonly string[]): Promise<Site> {
       const queue = [taken, ...ids]
-      const scene = await world(t, wrap, { generateId: () => queue.shift() ?? free })
-      t.equal(idOf(await scene.send(({ session }) => { session.a = 'first' })), taken)
+      const scene = await serve(t, wrap, { generateId: () => queue.shift() ?? free })
+      t.equal(
+        idOf(
+          await scene.send(({ session }) => {
+            session.a = 'first'
+          })
+        ),
+        taken
+      )
       scene.store.taken()
       return scene
     }
 
     /** Sends while time passes, for the pauses between tries. */
-    const sendInTime = async ({ clock, send }: World, handler: Handler): Promise<LightMyRequestResponse> => {
+    const sendInTime = async (
+      { clock, send }: Site,
+      handler: Handler
+    ): Promise<LightMyRequestResponse> => {
       let reply: LightMyRequestResponse | undefined
-      send(handler).then((received) => { reply = received }, (error: unknown) => { t.threw(error) })
+      send(handler).then(
+        (received) => {
+          reply = received
+        },
+        (error: unknown) => {
+          t.threw(error)
+        }
+      )
       for (;;) {
         await nextTurn()
         if (reply !== undefined) return reply
@@ -296,13 +533,15 @@ for (const [kind, wrap] of Object.entries(wraps)) {
       }
     }
 
-    const untouched = async (t: Test, { app }: World): Promise<void> => {
-      t.same((await app.sessions.get(app.sessions.publicIdOf(taken)))?.data, { a: 'first' }, 'the other session is as it was')
+    const untouched = async (t: Test, { stored }: Site): Promise<void> => {
+      t.same(await stored(taken), { a: 'first' }, 'the other session is as it was')
     }
 
     t.test('another is minted', async (t) => {
       const scene = await contested(t, [taken, taken, free])
-      const reply = await sendInTime(scene, ({ session }) => { session.b = 'mine' })
+      const reply = await sendInTime(scene, ({ session }) => {
+        session.b = 'mine'
+      })
       t.equal(reply.statusCode, 200)
       t.equal(idOf(reply), free)
       t.same(scene.store.taken().filter((verb) => verb === 'create').length, 3)
@@ -311,7 +550,9 @@ for (const [kind, wrap] of Object.entries(wraps)) {
 
     t.test('three times: a coded error', async (t) => {
       const scene = await contested(t, [taken, taken, taken, free])
-      const reply = await sendInTime(scene, ({ session }) => { session.b = 'mine' })
+      const reply = await sendInTime(scene, ({ session }) => {
+        session.b = 'mine'
+      })
       t.equal(reply.json().code, 'HOLDFAST_ID_TAKEN')
       t.equal(idOf(reply), undefined)
       t.same(scene.store.taken().filter((verb) => verb === 'create').length, 3)
@@ -321,7 +562,9 @@ for (const [kind, wrap] of Object.entries(wraps)) {
     for (const member of ['id', 'publicId'] as const) {
       t.test(`a coded error if the handler has read the ${member}`, async (t) => {
         const scene = await contested(t, [taken, free])
-        const reply = await sendInTime(scene, ({ session }) => { session.b = session[member] })
+        const reply = await sendInTime(scene, ({ session }) => {
+          session.b = session[member]
+        })
         t.equal(reply.json().code, 'HOLDFAST_ID_TAKEN')
         t.equal(idOf(reply), undefined)
         await untouched(t, scene)
@@ -330,40 +573,61 @@ for (const [kind, wrap] of Object.entries(wraps)) {
   })
 
   t.test(`S22: what does not begin a session, on the ${kind}`, async (t) => {
-    const preflight = { method: 'OPTIONS', headers: { origin: 'https://app.example', 'access-control-request-method': 'POST' } } as const
+    const preflight = {
+      method: 'OPTIONS',
+      headers: { origin: 'https://app.example', 'access-control-request-method': 'POST' }
+    } as const
 
     const cases = [
-      ['a 404', { url: '/no/such/page' }, '/no/such/page?write', 404],
-      ['a CORS preflight', { url: '/', ...preflight }, '/?write', 200],
-      ['S40: a WebSocket handshake that was refused', { url: '/socket', headers: { connection: 'Upgrade', upgrade: 'WebSocket' } }, '/socket?write', 401]
+      { name: 'a 404', request: { url: '/no/such/page' }, status: 404 },
+      { name: 'a CORS preflight', request: { url: '/', ...preflight }, status: 200 },
+      {
+        name: 'S40: a WebSocket handshake that was answered otherwise',
+        request: {
+          url: '/socket',
+          headers: { connection: 'Upgrade', upgrade: 'WebSocket' }
+        },
+        status: 303
+      },
+      { name: 'a request that is refused', request: { url: '/refused' }, status: 401 },
+      { name: 'a request that fails', request: { url: '/fails' }, status: 500 }
     ] as const
-    for (const [name, request, writing, status] of cases) {
+    for (const { name, request, status } of cases) {
       t.test(`${name} does not, unless it is written to`, async (t) => {
-        const { app, store } = await site(t, wrap)
+        const { app, store } = await writable(t, wrap)
         const reply = await app.inject(request)
         t.equal(reply.statusCode, status)
         t.same(store.taken(), [])
         t.same(told(reply, undefined), { header: '–', cookie: '–' })
-        const written = await app.inject({ ...request, url: writing })
+        const written = await app.inject({ ...request, url: `${request.url}?write` })
         t.equal(written.statusCode, status)
         t.same(store.taken(), ['create'])
         t.same(told(written, undefined), { header: 'new id', cookie: 'new id' })
       })
     }
 
-    t.test('an OPTIONS request that is no preflight begins one, and an upgrade to something else', async (t) => {
-      const { app, store } = await site(t, wrap)
-      await app.inject({ url: '/', method: 'OPTIONS' })
-      t.same(store.taken(), ['create'])
-      await app.inject({ url: '/socket', headers: { connection: 'Upgrade', upgrade: 'h2c' } })
-      t.same(store.taken(), ['create'])
-    })
+    t.test(
+      'an OPTIONS request that is no preflight begins one, and an upgrade to something else',
+      async (t) => {
+        const { app, store } = await writable(t, wrap)
+        await app.inject({ url: '/', method: 'OPTIONS' })
+        t.same(store.taken(), ['create'])
+        await app.inject({ url: '/socket', headers: { connection: 'Upgrade', upgrade: 'h2c' } })
+        t.same(store.taken(), ['create'])
+      }
+    )
   })
 
   t.test(`an error reply commits too, on the ${kind}`, async (t) => {
-    const { app, send, store } = await world(t, wrap)
+    const { send, store, stored } = await serve(t, wrap)
     const failing: readonly [string, number, Handler][] = [
-      ['thrown', 500, () => { throw new Error('failed') }],
+      [
+        'thrown',
+        500,
+        () => {
+          throw new Error('failed')
+        }
+      ],
       ['replied', 401, ({ reply }) => reply.code(401).send('no')]
     ]
     for (const [name, status, fail] of failing) {
@@ -374,47 +638,66 @@ for (const [kind, wrap] of Object.entries(wraps)) {
       t.equal(reply.statusCode, status, name)
       t.same(told(reply, undefined), { header: 'new id', cookie: 'new id' }, name)
       t.same(store.taken(), ['create'], name)
-      t.same((await app.sessions.get(app.sessions.publicIdOf(idOf(reply) as string)))?.data, { n: 1 }, name)
+      t.same(await stored(idOf(reply)), { n: 1 }, name)
       store.taken()
     }
   })
 
   t.test(`the commit waits for operations that were not awaited, on the ${kind}`, async (t) => {
-    const { app, send } = await world(t, wrap)
-    const id = idOf(await send(({ session }) => {
-      void session.update((draft) => { draft.n = 1 })
-      void session.update((draft) => { draft.n = (draft.n ?? 0) + 1 })
-      session.b = 'written after the calls'
-    })) as string
-    const stored = async (): Promise<unknown> => (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
-    t.same(await stored(), { n: 2, b: 'written after the calls' })
-    const reply = await send(({ session }) => { void session.destroy() }, { cookie: `session_id=${id}` })
+    const { send, stored } = await serve(t, wrap)
+    const id = idOf(
+      await send(({ session }) => {
+        void session.update((draft) => {
+          draft.n = 1
+        })
+        void session.update((draft) => {
+          draft.n = (draft.n ?? 0) + 1
+        })
+        session.b = 'written after the calls'
+      })
+    ) as string
+    t.same(await stored(id), { n: 2, b: 'written after the calls' })
+    const reply = await send(
+      ({ session }) => {
+        void session.destroy()
+      },
+      { cookie: `session_id=${id}` }
+    )
     t.same(told(reply, id), { header: '–', cookie: 'cleared' })
-    t.equal(await stored(), undefined)
+    t.equal(await stored(id), undefined)
   })
 
-  t.test(`a failure of an operation that nobody awaited fails the reply, on the ${kind}`, async (t) => {
-    const { send } = await world(t, wrap)
-    const reply = await send(({ session, store }) => {
-      store.intercept = outage
-      void session.update((draft) => { draft.n = 1 })
-    })
-    t.equal(reply.statusCode, 503)
-    t.same(told(reply, undefined), { header: '–', cookie: '–' })
-  })
+  t.test(
+    `a failure of an operation that nobody awaited fails the reply, on the ${kind}`,
+    async (t) => {
+      const { send } = await serve(t, wrap)
+      const reply = await send(({ session, store }) => {
+        store.intercept = outage
+        void session.update((draft) => {
+          draft.n = 1
+        })
+      })
+      t.equal(reply.statusCode, 503)
+      t.same(told(reply, undefined), { header: '–', cookie: '–' })
+    }
+  )
 
   t.test(`one commit per request, on the ${kind}`, async (t) => {
-    const { app, send, store } = await world(t, wrap)
+    const { app, send, store } = await serve(t, wrap)
     app.addHook('onSend', async ({ url }) => {
       if (url.startsWith('/late')) throw new Error('a later hook of the app')
     })
-    app.get('/late', async ({ session }) => { session.n = 1 })
-    const reply = await app.inject({ url: '/late' })
+    app.get('/late', async ({ session }) => {
+      session.n = 1
+    })
+    const reply = await send('/late')
     t.equal(reply.statusCode, 500)
     t.same(store.taken(), ['create'])
     t.equal(reply.cookies.length, 1)
     // The reply to the commit's own error passes through onSend again.
-    const failed = await send(({ session }) => { session.set('a', 1n) })
+    const failed = await send(({ session }) => {
+      session.set('a', 1n)
+    })
     t.equal(failed.statusCode, 500)
     t.equal(failed.json().code, 'HOLDFAST_DATA_UNSERIALIZABLE')
     t.same(store.taken(), [])

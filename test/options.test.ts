@@ -29,35 +29,90 @@ function withoutVerb(verb: string): object {
 
 let count = 0
 
-/** Option by option: what is refused, what the message must say. */
-const refused: ReadonlyArray<[option: string, cure: RegExp, ...values: unknown[]]> = [
-  ['sessionName', /name/, '', 'two words', '1st', 'a-b', 7, null],
-  ['sessionHeader', /name.*false/, '', 'X Session', 'X:Y', 'é', 'X\r\nY', true, null, 7, 'Cookie', 'set-cookie'],
-  ['sessionCookie', /name.*false/, '', 'a b', 'a=b', 'a;b', 'a,b', 'a"b', 'é', 'a\tb', '(a)', true, null, 7],
-  ['maxAge', /integer.*34560000/, 0, -1, 1.5, 34_560_001, NaN, Infinity, '3600', null, false, true],
-  ['absoluteTimeout', /positive.*false/, 0, -1, NaN, Infinity, '30', null, true],
-  ['touchAfter', /less than maxAge/, -1, 3600, 3601, NaN, Infinity, '60', null, false],
-  ['cookie', /object/, null, 'path=/', 7, true],
-  ['store', /get, create, update, touch, delete/, null, 7, {}, Map, ...['get', 'create', 'update', 'touch', 'delete'].map(withoutVerb)],
-  ['storeTimeout', /positive/, 0, -1, NaN, Infinity, '2', null, false, 2_147_484],
-  ['secret', /string or Buffer.*32 bytes.*openssl rand/, '', 'x'.repeat(31), 'é'.repeat(15), Buffer.alloc(31), [], ['x'.repeat(32), 'short'], [[]], 7, null, true, {}, [undefined]],
-  ['generateId', /function/, 'uuid', null, {}, false],
-  ['saveUninitialized', /true or false/, 0, 1, 'false', null],
-  ['mirror', /true or false/, 0, 1, 'false', null],
-  ['adoptUnknownIds', /false.*function/, true, 'yes', null, {}, /x/],
-  ['serializer', /stringify.*parse/, null, 'json', {}, { stringify: JSON.stringify }, { parse: JSON.parse },
-    { stringify: (data: object) => Buffer.from(JSON.stringify(data)), parse: JSON.parse },
-    { stringify: (data: object) => `${JSON.stringify(data)}${' '.repeat(count += 1)}`, parse: JSON.parse },
-    { stringify: JSON.stringify, parse: () => ({}) },
-    { stringify: JSON.stringify, parse() { throw new Error('never') } }],
-  ['maxBytes', /positive integer/, 0, -1, 1.5, NaN, Infinity, '65536', null],
-  ['clock', /now.*setTimeout/, null, Date, {}, 7],
-  ['nonsense', /no such option/, true, undefined],
-  ['cookieName', /no such option/, 'sid'],
-  ['rolling', /no such option/, true]
-]
+interface Refused {
+  /** What the message must say. */
+  readonly cure: RegExp
+  readonly values: readonly unknown[]
+}
 
-for (const [option, cure, ...values] of refused) {
+/** What is refused, option by option. */
+const refused: Readonly<Record<string, Refused>> = {
+  sessionName: { cure: /name/, values: ['', 'two words', '1st', 'a-b', 7, null] },
+  sessionHeader: {
+    cure: /name.*false/,
+    values: ['', 'X Session', 'X:Y', 'é', 'X\r\nY', true, null, 7, 'Cookie', 'set-cookie']
+  },
+  sessionCookie: {
+    cure: /name.*false/,
+    values: ['', 'a b', 'a=b', 'a;b', 'a,b', 'a"b', 'é', 'a\tb', '(a)', true, null, 7]
+  },
+  maxAge: {
+    cure: /integer.*34560000/,
+    values: [0, -1, 1.5, 34_560_001, NaN, Infinity, '3600', null, false, true]
+  },
+  absoluteTimeout: { cure: /positive.*false/, values: [0, -1, NaN, Infinity, '30', null, true] },
+  touchAfter: {
+    cure: /less than maxAge/,
+    values: [-1, 3600, 3601, NaN, Infinity, '60', null, false]
+  },
+  cookie: { cure: /object/, values: [null, 'path=/', 7, true] },
+  store: {
+    cure: /get, create, update, touch, delete/,
+    values: [null, 7, {}, Map, ...['get', 'create', 'update', 'touch', 'delete'].map(withoutVerb)]
+  },
+  storeTimeout: { cure: /positive/, values: [0, -1, NaN, Infinity, '2', null, false, 2_147_484] },
+  secret: {
+    cure: /string or Buffer.*32 bytes.*openssl rand/,
+    values: [
+      '',
+      'x'.repeat(31),
+      'é'.repeat(15),
+      Buffer.alloc(31),
+      [],
+      ['x'.repeat(32), 'short'],
+      [[]],
+      7,
+      null,
+      true,
+      {},
+      [undefined]
+    ]
+  },
+  generateId: { cure: /function/, values: ['uuid', null, {}, false] },
+  saveUninitialized: { cure: /true or false/, values: [0, 1, 'false', null] },
+  mirror: { cure: /true or false/, values: [0, 1, 'false', null] },
+  replaceErrorReplies: { cure: /true or false/, values: [0, 1, 'false', null] },
+  adoptUnknownIds: { cure: /false.*function/, values: [true, 'yes', null, {}, /x/] },
+  serializer: {
+    cure: /stringify.*parse/,
+    values: [
+      null,
+      'json',
+      {},
+      { stringify: JSON.stringify },
+      { parse: JSON.parse },
+      { stringify: (data: object) => Buffer.from(JSON.stringify(data)), parse: JSON.parse },
+      {
+        stringify: (data: object) => `${JSON.stringify(data)}${' '.repeat((count += 1))}`,
+        parse: JSON.parse
+      },
+      { stringify: JSON.stringify, parse: () => ({}) },
+      {
+        stringify: JSON.stringify,
+        parse() {
+          throw new Error('never')
+        }
+      }
+    ]
+  },
+  maxBytes: { cure: /positive integer/, values: [0, -1, 1.5, NaN, Infinity, '65536', null] },
+  clock: { cure: /now.*setTimeout/, values: [null, Date, {}, 7] },
+  nonsense: { cure: /no such option/, values: [true, undefined] },
+  cookieName: { cure: /no such option/, values: ['sid'] },
+  rolling: { cure: /no such option/, values: [true] }
+}
+
+for (const [option, { cure, values }] of Object.entries(refused)) {
   t.test(`a wrong ${option} is refused at registration, with the cure`, async (t) => {
     for (const value of values) {
       const error = await refusal({ [option]: value })
@@ -69,22 +124,26 @@ for (const [option, cure, ...values] of refused) {
   })
 }
 
-const attributes: ReadonlyArray<[attribute: string, cure: RegExp, ...values: unknown[]]> = [
-  ['domain', /host/, '', 'a;b', 'a b', 'a\nb', 'exämple.com', 7, null, true],
-  ['path', /begins with \//, '', 'shop', '/a;b', '/a\u0000b', '/a\u007fb', '/é', 7, null],
-  ['httpOnly', /true or false/, 1, 'true', null],
-  ['sameSite', /'strict', 'lax' or 'none'/, 'Lax', 'always', '', true, false, null],
-  ['secure', /'auto'/, 1, 'true', null],
-  ['partitioned', /true or false/, 1, 'yes', null],
-  ['priority', /'low', 'medium' or 'high'/, 'High', 'urgent', 1, null],
-  ['persistent', /true or false/, 1, 'no', null],
-  ['maxAge', /maxAge/, 60],
-  ['expires', /maxAge/, new Date()],
-  ['signed', /attributes are/, true],
-  ['nonsense', /attributes are/, 1]
-]
+/** The same for the attributes of the cookie. */
+const attributes: Readonly<Record<string, Refused>> = {
+  domain: { cure: /host/, values: ['', 'a;b', 'a b', 'a\nb', 'exämple.com', 7, null, true] },
+  path: {
+    cure: /begins with \//,
+    values: ['', 'shop', '/a;b', '/a\u0000b', '/a\u007fb', '/é', 7, null]
+  },
+  httpOnly: { cure: /true or false/, values: [1, 'true', null] },
+  sameSite: { cure: /'strict', 'lax' or 'none'/, values: ['Lax', 'always', '', false, null] },
+  secure: { cure: /'auto'/, values: [1, 'true', null] },
+  partitioned: { cure: /true or false/, values: [1, 'yes', null] },
+  priority: { cure: /'low', 'medium' or 'high'/, values: ['High', 'urgent', 1, null] },
+  persistent: { cure: /true or false/, values: [1, 'no', null] },
+  maxAge: { cure: /maxAge/, values: [60] },
+  expires: { cure: /maxAge/, values: [new Date()] },
+  signed: { cure: /attributes are/, values: [true] },
+  nonsense: { cure: /attributes are/, values: [1] }
+}
 
-for (const [attribute, cure, ...values] of attributes) {
+for (const [attribute, { cure, values }] of Object.entries(attributes)) {
   t.test(`S29: a wrong cookie.${attribute} is refused, with the cure`, async (t) => {
     for (const value of values) {
       const error = await refusal({ cookie: { [attribute]: value } })
@@ -98,17 +157,55 @@ for (const [attribute, cure, ...values] of attributes) {
 const combinations: ReadonlyArray<[name: string, options: SessionOptions, message: RegExp]> = [
   ['no transport', { sessionHeader: false, sessionCookie: false }, /sessionHeader.*sessionCookie/],
   ['SameSite=None with secure auto', { cookie: { sameSite: 'none' } }, /cookie\.secure.*true/],
-  ['SameSite=None without secure', { cookie: { sameSite: 'none', secure: false } }, /cookie\.secure.*true/],
+  [
+    'SameSite=None without secure',
+    { cookie: { sameSite: 'none', secure: false } },
+    /cookie\.secure.*true/
+  ],
   ['Partitioned with secure auto', { cookie: { partitioned: true } }, /cookie\.secure.*true/],
-  ['Partitioned without secure', { cookie: { partitioned: true, secure: false } }, /cookie\.secure.*true/],
+  [
+    'Partitioned without secure',
+    { cookie: { partitioned: true, secure: false } },
+    /cookie\.secure.*true/
+  ],
   ['__Secure- with secure auto', { sessionCookie: '__Secure-id' }, /cookie\.secure.*true/],
-  ['__Secure- without secure', { sessionCookie: '__Secure-id', cookie: { secure: false } }, /cookie\.secure.*true/],
+  [
+    '__Secure- without secure',
+    { sessionCookie: '__Secure-id', cookie: { secure: false } },
+    /cookie\.secure.*true/
+  ],
   ['__Host- with secure auto', { sessionCookie: '__Host-id' }, /cookie\.secure.*true/],
-  ['__Host- with a path', { sessionCookie: '__Host-id', cookie: { secure: true, path: '/shop' } }, /cookie\.path.*__Host-/],
-  ['__Host- with a domain', { sessionCookie: '__Host-id', cookie: { secure: true, domain: 'example.com' } }, /cookie\.domain.*__Host-/],
-  ['a look-alike of __Host-', { sessionCookie: '__host-id', cookie: { secure: true } }, /sessionCookie.*__Host-/],
-  ['a look-alike of __Secure-', { sessionCookie: '__SECURE-id', cookie: { secure: true } }, /sessionCookie.*__Secure-/],
-  ['an id of the client\'s choice that it would have to sign', { secret: 'x'.repeat(32), adoptUnknownIds: () => true }, /adoptUnknownIds.*left out with secret/],
+  [
+    '__Host- with a path',
+    { sessionCookie: '__Host-id', cookie: { secure: true, path: '/shop' } },
+    /cookie\.path.*__Host-/
+  ],
+  [
+    '__Host- with a domain',
+    { sessionCookie: '__Host-id', cookie: { secure: true, domain: 'example.com' } },
+    /cookie\.domain.*__Host-/
+  ],
+  [
+    'a look-alike of __Host-',
+    { sessionCookie: '__host-id', cookie: { secure: true } },
+    /sessionCookie.*__Host-/
+  ],
+  [
+    'a look-alike of __Secure-',
+    { sessionCookie: '__SECURE-id', cookie: { secure: true } },
+    /sessionCookie.*__Secure-/
+  ],
+  [
+    "an id of the client's choice that it would have to sign",
+    { secret: 'x'.repeat(32), adoptUnknownIds: () => true },
+    /adoptUnknownIds.*left out with secret/
+  ],
+  ['an hour in milliseconds', { maxAge: 3_600_000 }, /maxAge.*seconds.*2592000 seconds/],
+  [
+    'an idle lifetime that never counts',
+    { maxAge: 3601, absoluteTimeout: 3600 },
+    /maxAge.*seconds.*absoluteTimeout/
+  ],
   ['a touch that a short life does not see', { maxAge: 60, touchAfter: 60 }, /touchAfter.*maxAge/]
 ]
 
@@ -120,26 +217,43 @@ for (const [name, options, message] of combinations) {
   })
 }
 
-const accepted: ReadonlyArray<SessionOptions & { prefix?: string, logLevel?: string, logSerializers?: object }> = [
+const accepted: ReadonlyArray<
+  SessionOptions & { prefix?: string; logLevel?: string; logSerializers?: object }
+> = [
   {},
   { sessionCookie: '__Host-id', cookie: { secure: true } },
   { sessionCookie: '__Secure-id', cookie: { secure: true, path: '/shop', domain: 'example.com' } },
   { cookie: { secure: true, sameSite: 'none', partitioned: true, priority: 'low' } },
-  { maxAge: 1 }, { maxAge: 34_560_000 }, { maxAge: 1, touchAfter: 0.5 }, { touchAfter: 0 },
-  { absoluteTimeout: false }, { absoluteTimeout: 0.5 },
-  { sessionHeader: false }, { sessionCookie: false },
-  { storeTimeout: 0.001 }, { maxBytes: 1 }, { sessionName: '$visit_2' }, { adoptUnknownIds: false },
-  { secret: 'x'.repeat(32) }, { secret: 'é'.repeat(16) }, { secret: Buffer.alloc(32) }, { secret: new Uint8Array(64) }, { secret: ['x'.repeat(32), Buffer.alloc(32)] },
-  { prefix: '/shop' }, { logLevel: 'warn' }, { logSerializers: {} },
+  { maxAge: 1 },
+  { maxAge: 34_560_000, absoluteTimeout: false },
+  { maxAge: 3600, absoluteTimeout: 3600 },
+  { maxAge: 1, touchAfter: 0.5 },
+  { touchAfter: 0 },
+  { absoluteTimeout: false },
+  { maxAge: 1, absoluteTimeout: 1.5 },
+  { sessionHeader: false },
+  { sessionCookie: false },
+  { storeTimeout: 0.001 },
+  { maxBytes: 1 },
+  { sessionName: '$visit_2' },
+  { adoptUnknownIds: false },
+  { secret: 'x'.repeat(32) },
+  { secret: 'é'.repeat(16) },
+  { secret: Buffer.alloc(32) },
+  { secret: new Uint8Array(64) },
+  { secret: ['x'.repeat(32), Buffer.alloc(32)] },
+  { prefix: '/shop' },
+  { logLevel: 'warn' },
+  { logSerializers: {} },
   { maxAge: undefined, cookie: undefined, store: undefined } as unknown as SessionOptions
 ]
 
-t.test('what is right is accepted, and so are Fastify\'s own options', async (t) => {
+t.test("what is right is accepted, and so are Fastify's own options", async (t) => {
   for (const options of accepted) {
     const app = Fastify()
     t.teardown(() => app.close())
     await app.register(sessionPlugin, options as SessionOptions)
-    app.get('/', async (request) => 'a' in (request[(options.sessionName ?? 'session') as 'session']))
+    app.get('/', async (request) => 'a' in request[(options.sessionName ?? 'session') as 'session'])
     const reply = await app.inject('/')
     t.equal(reply.statusCode, 200, JSON.stringify(options))
   }
@@ -151,21 +265,35 @@ t.test('S29: a secret that is refused is not quoted', async (t) => {
   t.notMatch(error.message, /a-good-secret|a-short-secret/)
 })
 
-t.test('a frozen object of options is accepted and none is changed, not even its cookie', async (t) => {
-  const options: SessionOptions = { clock: new TestClock(), store: new MemoryStore(), maxAge: 60, cookie: { sameSite: 'strict' } }
-  const before = { ...options, cookie: { ...options.cookie } }
-  for (const given of [options, Object.freeze({ ...options, cookie: Object.freeze({ ...options.cookie }) })]) {
-    const app = Fastify()
-    t.teardown(() => app.close())
-    await app.register(sessionPlugin, given)
-    app.get('/', async ({ session }) => {
-      session.options({ path: '/elsewhere' })
-      session.a = 'x'
-    })
-    t.match((await app.inject('/')).headers['set-cookie'], /Max-Age=60; Path=\/elsewhere; HttpOnly; SameSite=Strict/)
-    t.strictSame(given, before)
+t.test(
+  'a frozen object of options is accepted and none is changed, not even its cookie',
+  async (t) => {
+    const options: SessionOptions = {
+      clock: new TestClock(),
+      store: new MemoryStore(),
+      maxAge: 60,
+      cookie: { sameSite: 'strict' }
+    }
+    const before = { ...options, cookie: { ...options.cookie } }
+    for (const given of [
+      options,
+      Object.freeze({ ...options, cookie: Object.freeze({ ...options.cookie }) })
+    ]) {
+      const app = Fastify()
+      t.teardown(() => app.close())
+      await app.register(sessionPlugin, given)
+      app.get('/', async ({ session }) => {
+        session.options({ path: '/elsewhere' })
+        session.a = 'x'
+      })
+      t.match(
+        (await app.inject('/')).headers['set-cookie'],
+        /Max-Age=60; Path=\/elsewhere; HttpOnly; SameSite=Strict/
+      )
+      t.strictSame(given, before)
+    }
   }
-})
+)
 
 t.test('what the caller changes afterwards changes nothing', async (t) => {
   const cookie: NonNullable<SessionOptions['cookie']> = { sameSite: 'strict' }
@@ -173,19 +301,27 @@ t.test('what the caller changes afterwards changes nothing', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(sessionPlugin, options)
-  app.get('/', async ({ session }) => { session.a = 'x' })
+  app.get('/', async ({ session }) => {
+    session.a = 'x'
+  })
   cookie.sameSite = 'lax'
   options.maxAge = 7
   t.match((await app.inject('/')).headers['set-cookie'], /Max-Age=60; .*SameSite=Strict/)
 })
 
 t.test('touchAfter is a minute, or a tenth of maxAge if that is less', async (t) => {
-  for (const [maxAge, due] of [[3600, 60], [600, 60], [100, 10]] as const) {
+  for (const [maxAge, due] of [
+    [3600, 60],
+    [600, 60],
+    [100, 10]
+  ] as const) {
     const clock = new TestClock()
     const app = Fastify()
     t.teardown(() => app.close())
     await app.register(sessionPlugin, { clock, maxAge })
-    app.get('/', async ({ session }) => { session.a = 'x' })
+    app.get('/', async ({ session }) => {
+      session.a = 'x'
+    })
     const cookies = { session_id: (await app.inject('/')).cookies[0]?.value as string }
     clock.advance(due * 1000 - 1)
     t.equal((await app.inject({ url: '/', cookies })).headers['set-cookie'], undefined)
@@ -201,6 +337,10 @@ t.test('a domain is accepted by the first registration of a process', async (t) 
     const app = Fastify()
     app.register(plugin, { cookie: { domain: 'example.com' } })
     console.log(await app.ready().then(() => 'accepted', ({ message }) => message))`
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], { timeout: 20_000 })
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--input-type=module', '--eval', program],
+    { timeout: 20_000 }
+  )
   t.equal(stdout, 'accepted\n')
 })

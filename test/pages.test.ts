@@ -3,18 +3,29 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 
-import { isTest, readPage, readPages, resolveLink, type Page } from './helpers/pages.ts'
+import {
+  isTest,
+  readPage,
+  readPages,
+  resolveLink,
+  rowsWithTests,
+  type Page
+} from './helpers/pages.ts'
 import { freePort } from './helpers/ports.ts'
 import { postgresUrl, skipPostgres } from './helpers/postgres.ts'
+import { runProgram } from './helpers/program.ts'
 import { redisUrl, skipRedis } from './helpers/redis.ts'
+import { testNames } from './helpers/test-names.ts'
 
 const pages = readPages()
 
 /** What a page's programs may find in their environment, and why it can't be had. */
-const servers: Record<string, { readonly url: () => Promise<string>, readonly skip: string | false }> = {
+const servers: Record<
+  string,
+  { readonly url: () => Promise<string>; readonly skip: string | false }
+> = {
   REDIS_URL: { url: redisUrl, skip: skipRedis },
   DATABASE_URL: { url: postgresUrl, skip: skipPostgres }
 }
@@ -31,15 +42,25 @@ async function environment(page: Page): Promise<NodeJS.ProcessEnv> {
 }
 
 /** What a command prints, and its exit code. */
-async function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Promise<{ output: string, code: unknown }> {
+async function run(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  env: NodeJS.ProcessEnv
+): Promise<{ output: string; code: unknown }> {
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'inherit'] })
   let output = ''
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => { output += chunk })
-  const [code] = await once(child, 'close') as unknown[]
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    output += chunk
+  })
+  const [code] = (await once(child, 'close')) as unknown[]
   return { output, code }
 }
 
-/** The free port that stands for each that a page speaks of: 3000, and 3001 for a second process of the same program. */
+/**
+ * The free port that stands for each that a page speaks of: 3000, and 3001 for a second process of
+ * the same program.
+ */
 type Ports = ReadonlyMap<string, number>
 
 async function portsFor(text: string): Promise<Ports> {
@@ -51,44 +72,46 @@ async function portsFor(text: string): Promise<Ports> {
 }
 
 function translate(text: string, ports: Ports): string {
-  return text.replaceAll(/localhost:(30\d\d)/g, (_, port: string) => `localhost:${ports.get(port) ?? port}`)
+  return text.replaceAll(
+    /localhost:(30\d\d)/g,
+    (_, port: string) => `localhost:${ports.get(port) ?? port}`
+  )
 }
 
-/** A folder of its own for one run of a page's programs. They listen where PORT says, and ask there. */
+/**
+ * A folder of its own for one run of a page's programs. They listen where PORT says, and ask there.
+ */
 function stage(t: Test, folder: string, ports: Ports): string {
-  const staged = existsSync(folder) ? mkdtempSync(join(folder, 'run-')) : mkdtempSync(join(tmpdir(), 'holdfast-'))
-  const programs = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith('.js')) : []
+  const staged = existsSync(folder)
+    ? mkdtempSync(join(folder, 'run-'))
+    : mkdtempSync(join(tmpdir(), 'holdfast-'))
+  const programs = existsSync(folder)
+    ? readdirSync(folder).filter((file) => file.endsWith('.js'))
+    : []
   for (const file of programs) {
-    const code = readFileSync(join(folder, file), 'utf8').replaceAll('port: 3000', 'port: Number(process.env.PORT)')
+    const code = readFileSync(join(folder, file), 'utf8').replaceAll(
+      'port: 3000',
+      'port: Number(process.env.PORT)'
+    )
     writeFileSync(join(staged, file), translate(code, ports))
   }
-  t.teardown(() => { rmSync(staged, { recursive: true }) })
+  t.teardown(() => {
+    rmSync(staged, { recursive: true })
+  })
   return staged
 }
 
-async function serve(t: Test, program: string, port: number, env: NodeJS.ProcessEnv): Promise<void> {
-  const child = spawn(process.execPath, [program], { env: { ...env, PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit'] })
-  t.teardown(async () => {
-    if (child.exitCode !== null) return
-    child.kill()
-    await once(child, 'close')
-  })
-  for (;;) {
-    try {
-      await (await fetch(`http://localhost:${port}/`)).body?.cancel()
-      return
-    } catch {
-      if (child.exitCode !== null) throw new Error(`${program} ended`)
-      await setTimeout(20)
-    }
-  }
-}
-
-/** Types the commands of a transcript into one shell, and gives back the transcript that results. */
+/**
+ * Types the commands of a transcript into one shell, and gives back the transcript that results.
+ */
 async function replay(transcript: string, cwd: string, env: NodeJS.ProcessEnv): Promise<string> {
-  const commands = transcript.split('\n').filter((line) => line.startsWith('$ ')).map((line) => line.slice(2))
+  const commands = transcript
+    .split('\n')
+    .filter((line) => line.startsWith('$ '))
+    .map((line) => line.slice(2))
   const script = commands.map((command) => {
-    // An assignment must take place in this shell; what a command prints may lack its last line end.
+    // An assignment must take place in this shell; what a command prints may lack its last line
+    // end.
     const isAssignment = /^[A-Z_]+=/.test(command)
     const typed = command.replace(/^node (\S+)\.ts\b/, 'node $1.js')
     return `printf '$ %s\\n' ${quote(command)}\n${isAssignment ? typed : `${typed} | sed '$a\\'`}`
@@ -97,69 +120,129 @@ async function replay(transcript: string, cwd: string, env: NodeJS.ProcessEnv): 
 }
 
 function quote(text: string): string {
-  return `'${text.replaceAll('\'', '\'\\\'\'')}'`
+  return `'${text.replaceAll("'", "'\\''")}'`
 }
 
-/** Ids and public ids differ from run to run; within a run, the same must stand where the page has the same. */
+/**
+ * Ids and public ids differ from run to run; within a run, the same must stand where the page has
+ * the same.
+ */
 function withNumberedIds(text: string): string {
   const ids: string[] = []
-  return text.replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{43}(?![\w-])/g, (id) => {
-    if (!ids.includes(id)) ids.push(id)
-    return `<id ${ids.indexOf(id) + 1}>`
-  })
+  return text.replaceAll(
+    /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{43}(?![\w-])/g,
+    (id) => {
+      if (!ids.includes(id)) ids.push(id)
+      return `<id ${ids.indexOf(id) + 1}>`
+    }
+  )
 }
 
 const served = /\.listen\(/
 
-/** What serves the transcript at a place of a page: the last program above it that listens, or the app of `npm start`. */
+/**
+ * What serves the transcript at a place of a page: the last program above it that listens, or the
+ * app of `npm start`.
+ */
 function serverAbove(page: Page, index: number): string | undefined {
-  const server = page.blocks.slice(0, index).findLast(({ language, text }) =>
-    (language === 'ts' && served.test(text)) || (language === 'sh' && text.includes('npm start')))
-  return server?.language === 'ts' ? server.file.replace(/\.ts$/, '.js') : server && resolve('examples/app.js')
+  const server = page.blocks
+    .slice(0, index)
+    .findLast(
+      ({ language, text }) =>
+        (language === 'ts' && served.test(text)) ||
+        (language === 'sh' && text.includes('npm start'))
+    )
+  return server?.language === 'ts'
+    ? server.file.replace(/\.ts$/, '.js')
+    : server && resolve('examples/app.js')
 }
 
 for (const page of pages) {
   const { path, blocks, folder } = page
-  const options = { skip: askedFor(page).map((name) => servers[name].skip).find((reason) => reason !== false) ?? false }
+  const options = {
+    skip:
+      askedFor(page)
+        .map((name) => servers[name].skip)
+        .find((reason) => reason !== false) ?? false
+  }
   const transcripts = blocks.filter(({ language }) => language === 'console')
   for (const [index, { language, text, file, line }] of blocks.entries()) {
     if (language === 'console') {
-      t.test(`${path}, line ${line}: typed in, the commands give what the page shows`, options, async (t) => {
-        const env = await environment(page)
-        const ports = await portsFor(page.text)
-        const staged = stage(t, folder, ports)
-        const server = serverAbove(page, index)
-        if (server !== undefined) await Promise.all([...ports.values()].map((port) => serve(t, resolve(staged, server), port, env)))
-        const actual = await replay(translate(text, ports), staged, env)
-        const shown = [...ports].reduce((output, [port, free]) => output.replaceAll(`localhost:${free}`, `localhost:${port}`), actual)
-        t.equal(withNumberedIds(shown), withNumberedIds(text))
-      })
+      t.test(
+        `${path}, line ${line}: typed in, the commands give what the page shows`,
+        options,
+        async (t) => {
+          const env = await environment(page)
+          const ports = await portsFor(page.text)
+          const staged = stage(t, folder, ports)
+          const server = serverAbove(page, index)
+          if (server !== undefined)
+            await Promise.all(
+              [...ports.values()].map((port) => runProgram(t, resolve(staged, server), env, port))
+            )
+          const actual = await replay(translate(text, ports), staged, env)
+          const shown = [...ports].reduce(
+            (output, [port, free]) => output.replaceAll(`localhost:${free}`, `localhost:${port}`),
+            actual
+          )
+          t.equal(withNumberedIds(shown), withNumberedIds(text))
+        }
+      )
     } else if (language === 'ts' && isTest(file)) {
       t.test(`${path}, ${file}: the tests pass`, options, async (t) => {
-        const { output, code } = await run(process.execPath, ['--test', '--test-reporter=tap', file.replace(/\.ts$/, '.js')], stage(t, folder, new Map()), await environment(page))
+        const { output, code } = await run(
+          process.execPath,
+          ['--test', '--test-reporter=tap', file.replace(/\.ts$/, '.js')],
+          stage(t, folder, new Map()),
+          await environment(page)
+        )
         t.match(output, /^# pass [1-9]/m)
         t.equal(code, 0, output)
       })
     } else if (language === 'ts' && served.test(text)) {
       t.test(`${path}, ${file}: a transcript below shows the program at work`, async (t) => {
-        t.ok(transcripts.some((transcript) => serverAbove(page, blocks.indexOf(transcript)) === file.replace(/\.ts$/, '.js')))
+        t.ok(
+          transcripts.some(
+            (transcript) =>
+              serverAbove(page, blocks.indexOf(transcript)) === file.replace(/\.ts$/, '.js')
+          )
+        )
       })
-    } else if (language === 'ts' && !transcripts.some(({ text }) => text.includes(`node ${file}`))) {
+    } else if (
+      language === 'ts' &&
+      !transcripts.some(({ text }) => text.includes(`node ${file}`))
+    ) {
       t.test(`${path}, ${file}: runs to its end`, options, async (t) => {
-        t.equal((await run(process.execPath, [file.replace(/\.ts$/, '.js')], stage(t, folder, new Map()), await environment(page))).code, 0)
+        t.equal(
+          (
+            await run(
+              process.execPath,
+              [file.replace(/\.ts$/, '.js')],
+              stage(t, folder, new Map()),
+              await environment(page)
+            )
+          ).code,
+          0
+        )
       })
     }
   }
 }
 
 t.test('npm start serves the app that the pages show under it', async (t) => {
-  t.match(JSON.parse(readFileSync('package.json', 'utf8')), { scripts: { start: 'node examples/app.js' } })
+  t.match(JSON.parse(readFileSync('package.json', 'utf8')), {
+    scripts: { start: 'node examples/app.js' }
+  })
 })
 
 t.test('no page has a block of code that nobody runs', async (t) => {
   for (const { path, blocks } of pages) {
     for (const { language, text, line } of blocks) {
-      t.ok(['ts', 'console'].includes(language) || (language === 'sh' && text.split('\n').every((line) => /^(npm .*)?$/.test(line))), `${path}, line ${line}`)
+      t.ok(
+        ['ts', 'console'].includes(language) ||
+          (language === 'sh' && text.split('\n').every((line) => /^(npm .*)?$/.test(line))),
+        `${path}, line ${line}`
+      )
     }
   }
 })
@@ -170,7 +253,8 @@ t.test('every link of a page to a file or to a heading leads somewhere', async (
       if (target.startsWith('https:')) continue
       const { path, anchor } = resolveLink(page, target)
       t.ok(existsSync(path), `${page.path}: ${target}`)
-      if (anchor !== undefined) t.ok(path.endsWith('.md') && readPage(path).anchors.has(anchor), `${page.path}: ${target}`)
+      if (anchor !== undefined)
+        t.ok(path.endsWith('.md') && readPage(path).anchors.has(anchor), `${page.path}: ${target}`)
     }
   }
 })
@@ -197,50 +281,100 @@ t.test('every page is reached from the README', async (t) => {
 function rows(heading: string, path = 'docs/reference.md'): string[] {
   const { text } = readPage(path)
   const table = text.slice(text.indexOf(heading)).split('\n\n')[0] ?? ''
-  return table.split('\n').slice(2).flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`(\w+)/g)].map(([, name = '']) => name))
+  return table
+    .split('\n')
+    .slice(2)
+    .flatMap((row) =>
+      [...(row.split('|')[1] ?? '').matchAll(/`(\w+)/g)].map(([, name = '']) => name)
+    )
 }
 
 /** The names of the properties of an interface. */
 function names(source: string, from: string): string[] {
   const text = readFileSync(source, 'utf8')
   const body = text.slice(text.indexOf(from)).split('\n}')[0] ?? ''
-  return [...new Set([...body.matchAll(/^ {2}(?:readonly |get |set )?(\w+)[?:(<]/gm)].map(([, name = '']) => name))]
+  return [
+    ...new Set(
+      [...body.matchAll(/^ {2}(?:readonly |get |set )?(\w+)[?:(<]/gm)].map(([, name = '']) => name)
+    )
+  ]
 }
 
 /** The values that a module exports from others. */
 function exported(source: string): string[] {
-  const lists = [...readFileSync(source, 'utf8').matchAll(/^export \{ (.*) \} from/gm)].map(([, list = '']) => list.split(', '))
+  const lists = [...readFileSync(source, 'utf8').matchAll(/^export \{ (.*) \} from/gm)].map(
+    ([, list = '']) => list.split(', ')
+  )
   return lists.flat().filter((name) => !name.startsWith('type '))
 }
 
-t.test('the tables of options, members, codes and helpers have every one, and no other', async (t) => {
-  t.same(rows('| option | default'), names('types/options.ts', 'export interface SessionOptions'))
-  t.same(rows('| member of `request.session`'), names('types/session.ts', 'export interface SessionMembers'))
-  t.same(rows('| member of `fastify.sessions`'), names('types/session.ts', 'export interface Sessions'))
-  t.same(rows('| option of `RedisStore`', 'docs/several-machines.md'), names('lib/stores/redis.ts', 'export interface RedisStoreOptions'))
-  t.same(rows('| option of `PostgresStore`', 'docs/several-machines.md'), [...names('lib/stores/postgres.ts', 'export interface PostgresStoreOptions'), ...names('lib/stores/postgres.ts', 'export interface PostgresTableOptions')])
-  t.same(rows('| option of `storeConformance`', 'docs/write-a-store.md'), names('lib/testing/conformance.ts', 'export interface ConformanceOptions'))
-  t.same(rows('| export of `fastify-holdfast/testing`'), exported('lib/testing/index.ts'))
-  const codes = [...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[(\d+)/gm)].map(([, code]) => code)
-  t.same(rows('| code | status').toSorted(), codes.toSorted())
-})
+t.test(
+  'the tables of options, members, codes and helpers have every one, and no other',
+  async (t) => {
+    t.same(rows('| option | default'), names('types/options.ts', 'export interface SessionOptions'))
+    t.same(
+      rows('| member of `request.session`'),
+      names('types/session.ts', 'export interface SessionMembers')
+    )
+    t.same(
+      rows('| member of `fastify.sessions`'),
+      names('types/session.ts', 'export interface Sessions')
+    )
+    t.same(
+      rows('| option of `MemoryStore`'),
+      names('lib/stores/memory.ts', 'export interface MemoryStoreOptions')
+    )
+    t.same(
+      rows('| option of `RedisStore`', 'docs/several-machines.md'),
+      names('lib/stores/redis.ts', 'export interface RedisStoreOptions')
+    )
+    t.same(rows('| option of `PostgresStore`', 'docs/several-machines.md'), [
+      ...names('lib/stores/postgres.ts', 'export interface PostgresStoreOptions'),
+      ...names('lib/stores/postgres.ts', 'export interface PostgresTableOptions')
+    ])
+    t.same(
+      rows('| option of `storeConformance`', 'docs/write-a-store.md'),
+      names('lib/testing/conformance.ts', 'export interface ConformanceOptions')
+    )
+    t.same(rows('| export of `fastify-holdfast/testing`'), exported('lib/testing/index.ts'))
+    const codes = [
+      ...readFileSync('lib/errors.ts', 'utf8').matchAll(/^ {2}(HOLDFAST_\w+): \[/gm)
+    ].map(([, code]) => code)
+    t.same(rows('| code | status').toSorted(), codes.toSorted())
+  }
+)
 
 t.test('each promise is in the name of a test in each file that the page points to', async (t) => {
-  const page = readPage('docs/promises.md')
-  const promises = [...page.text.matchAll(/^\| (P\d+) \|.*$/gm)].map(([row, name]) =>
-    ({ name, files: [...row.matchAll(/\]\(([^)]+\.test\.ts)\)/g)].map(([, target = '']) => resolveLink(page, target).path) }))
-  t.same(promises.map(({ name }) => name), [...Array.from({ length: 10 }, (_, index) => `P${index + 1}`), 'P13'])
+  const promises = rowsWithTests(readPage('docs/promises.md'), 'P')
+  t.same(
+    promises.map(({ name }) => name),
+    [...Array.from({ length: 10 }, (_, index) => `P${index + 1}`), 'P13']
+  )
   for (const { name, files } of promises) {
     t.not(files.length, 0, `${name} has a test`)
-    for (const file of files) t.match(readFileSync(file, 'utf8'), new RegExp(`test\\(['\`].*\\b${name}\\b`), `${name} in ${file}`)
+    for (const file of files)
+      t.match(testNames(file), new RegExp(`\\b${name}\\b`), `${name} in ${file}`)
   }
 })
 
 t.test('what the README says of cost stands in the report', async (t) => {
-  const [, quoted] = /<!-- npm run bench -->\n([^]*)<!-- end -->/.exec(readFileSync('README.md', 'utf8')) as unknown as [string, string]
+  const [, quoted] = /<!-- npm run bench -->\n([^]*)<!-- end -->/.exec(
+    readFileSync('README.md', 'utf8')
+  ) as unknown as [string, string]
   const report = readFileSync('docs/benchmark.md', 'utf8')
   t.ok(report.includes(/Measured on [\d-]+/.exec(quoted)?.[0] as string))
   const figures = [...quoted.matchAll(/(?<=\| )[\d.,]+(?= \|)/g)].map(([figure]) => figure)
   t.ok(figures.length > 20)
-  for (const figure of figures) t.ok(report.includes(`| ${figure} <sub>`) || report.includes(`| ${figure} B `), figure)
+  for (const figure of figures)
+    t.ok(report.includes(`| ${figure} <sub>`) || report.includes(`| ${figure} B `), figure)
+})
+
+t.test('CONTRIBUTING names every file of the rooms of lib, and no other', async (t) => {
+  const { text } = readPage('CONTRIBUTING.md')
+  const section = text.slice(text.indexOf('## Where things are'), text.indexOf('## Words'))
+  const named = [...section.matchAll(/`((?:http|session)\/[\w-]+)`/g)].map(([, name]) => name)
+  const files = ['http', 'session'].flatMap((room) =>
+    readdirSync(`lib/${room}`).map((file) => `${room}/${file.replace('.ts', '')}`)
+  )
+  t.same([...new Set(named)].toSorted(), files.toSorted())
 })

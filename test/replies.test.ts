@@ -8,6 +8,7 @@ import sessionPlugin, { MemoryStore } from '../lib/index.ts'
 import { carriedBy } from './helpers/browser.ts'
 import { begin, serve, setCookies, stored, unhandled } from './helpers/serve.ts'
 import { nextTurn, slow, WatchedStore } from './helpers/stores.ts'
+import { signal } from './helpers/waiting.ts'
 
 function webStream(...chunks: readonly string[]): ReadableStream<Uint8Array> {
   return new Blob([...chunks]).stream()
@@ -51,12 +52,13 @@ t.test('P6: the write is stored before the first byte of the reply leaves', asyn
       session.a = 'new'
       return reply.send(Readable.from(['a']))
     })
-    app.get('/plain', async ({ session }) => { session.a = 'new' })
+    app.get('/plain', async ({ session }) => {
+      session.a = 'new'
+    })
     const id = await begin(app)
     const base = await app.listen({ port: 0, host: '127.0.0.1' })
     let reachedClient = false
-    let release!: () => void
-    const released = new Promise<void>((resolve) => { release = resolve })
+    const [released, release] = signal()
     const arrived = new Promise<void>((resolve) => {
       store.intercept = async ({ verb }, pass) => {
         if (verb === 'update') {
@@ -66,7 +68,10 @@ t.test('P6: the write is stored before the first byte of the reply leaves', asyn
         return pass()
       }
     })
-    const reply = fetch(`${base}${url}`, { headers: { cookie: `session_id=${id}` }, redirect: 'manual' }).then((response) => {
+    const reply = fetch(`${base}${url}`, {
+      headers: { cookie: `session_id=${id}` },
+      redirect: 'manual'
+    }).then((response) => {
       reachedClient = true
       return response
     })
@@ -94,11 +99,24 @@ t.test('what a handler wrote before it failed is stored, and the reply is its ow
     session.a = 'x'
     return reply.send(new Error('sent'))
   })
-  app.get<{ Querystring: { n: number } }>('/validates', {
-    schema: { querystring: { type: 'object', required: ['n'], properties: { n: { type: 'number' } } } },
-    preValidation: async ({ session }) => { session.a = 'x' }
-  }, async () => 'valid')
-  for (const [url, statusCode, message] of [['/throws', 500, 'at once'], ['/rejects', 418, 'later'], ['/sends', 500, 'sent'], ['/validates?n=none', 400, 'querystring/n must be number']] as const) {
+  app.get<{ Querystring: { n: number } }>(
+    '/validates',
+    {
+      schema: {
+        querystring: { type: 'object', required: ['n'], properties: { n: { type: 'number' } } }
+      },
+      preValidation: async ({ session }) => {
+        session.a = 'x'
+      }
+    },
+    async () => 'valid'
+  )
+  for (const [url, statusCode, message] of [
+    ['/throws', 500, 'at once'],
+    ['/rejects', 418, 'later'],
+    ['/sends', 500, 'sent'],
+    ['/validates?n=none', 400, 'querystring/n must be number']
+  ] as const) {
     const reply = await app.inject(url)
     t.same([reply.statusCode, reply.json().message], [statusCode, message], url)
     t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' }, url)
@@ -127,7 +145,10 @@ t.test('error handlers and notFound handlers have the session', async (t) => {
   const failed = await app.inject('/fails')
   t.same([failed.statusCode, failed.json()], [422, { handled: true, a: 'x', b: 'failed' }])
   t.same(await stored(app, carriedBy(failed).cookie as string), { a: 'x', b: 'failed' })
-  for (const [url, data] of [['/nowhere', { c: 'looked for' }], ['/call-not-found', { a: 'x', c: 'looked for' }]] as const) {
+  for (const [url, data] of [
+    ['/nowhere', { c: 'looked for' }],
+    ['/call-not-found', { a: 'x', c: 'looked for' }]
+  ] as const) {
     const reply = await app.inject(url)
     t.same([reply.statusCode, reply.body], [404, 'nothing here'], url)
     t.same(await stored(app, carriedBy(reply).cookie as string), data, url)
@@ -138,7 +159,9 @@ t.test('a 404 that nobody wrote in begins no session, whoever says that it is on
   const { app, store } = await serve(t)
   app.get('/call-not-found', async (_request, reply) => reply.callNotFound())
   app.get('/by-the-handler', async (_request, reply) => reply.code(404).send('nothing here'))
-  app.get('/by-an-error', async () => { throw Object.assign(new Error('nothing here'), { statusCode: 404 }) })
+  app.get('/by-an-error', async () => {
+    throw Object.assign(new Error('nothing here'), { statusCode: 404 })
+  })
   for (const url of ['/nowhere', '/call-not-found', '/by-the-handler', '/by-an-error']) {
     const reply = await app.inject(url)
     t.equal(reply.statusCode, 404)
@@ -157,7 +180,12 @@ t.test('replies without a body', async (t) => {
     session.a = 'x'
     return reply.code(304).send()
   })
-  for (const [method, url, statusCode] of [['GET', '/204', 204], ['GET', '/304', 304], ['HEAD', '/204', 204], ['HEAD', '/write/x', 200]] as const) {
+  for (const [method, url, statusCode] of [
+    ['GET', '/204', 204],
+    ['GET', '/304', 304],
+    ['HEAD', '/204', 204],
+    ['HEAD', '/write/x', 200]
+  ] as const) {
     const reply = await app.inject({ method, url })
     t.same([reply.statusCode, reply.body], [statusCode, ''])
     t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' }, `${method} ${url}`)
@@ -186,7 +214,9 @@ t.test('S41: a hijacked reply is left alone, and save() stores', async (t) => {
 t.test('S41: reply.raw.end() without hijack() makes no error', async (t) => {
   const rejections = unhandled(t)
   const { app } = await serve(t, { store: slow(new MemoryStore()) })
-  app.get('/raw', (_request, reply) => { reply.raw.end('raw') })
+  app.get('/raw', (_request, reply) => {
+    reply.raw.end('raw')
+  })
   app.get('/raw-and-send', ({ session }, reply) => {
     session.a = 'x'
     reply.raw.end('raw')
@@ -198,47 +228,58 @@ t.test('S41: reply.raw.end() without hijack() makes no error', async (t) => {
   t.equal((await app.inject('/read')).statusCode, 200)
 })
 
-t.test('S42: a later onSend hook that throws: one commit, and at most one cookie of ours', async (t) => {
-  for (const store of [new WatchedStore(new MemoryStore()), slow(new MemoryStore())]) {
-    const { app } = await serve(t, { store })
+t.test(
+  'S42: a later onSend hook that throws: one commit, and at most one cookie of ours',
+  async (t) => {
+    for (const store of [new WatchedStore(new MemoryStore()), slow(new MemoryStore())]) {
+      const { app } = await serve(t, { store })
+      app.addHook('onSend', async (_request, reply) => {
+        if (reply.statusCode === 200) throw new Error('a hook of the app')
+      })
+      const reply = await app.inject('/write/x')
+      t.same([reply.statusCode, reply.json().message], [500, 'a hook of the app'])
+      t.equal(setCookies(reply).length, 1)
+      t.equal(carriedBy(reply).header, carriedBy(reply).cookie)
+      t.same(store.taken(), ['create'])
+      t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' })
+    }
+  }
+)
+
+t.test(
+  'S42: an earlier onSend hook that throws: what was written is stored once, with the error',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
     app.addHook('onSend', async (_request, reply) => {
       if (reply.statusCode === 200) throw new Error('a hook of the app')
     })
-    const reply = await app.inject('/write/x')
-    t.same([reply.statusCode, reply.json().message], [500, 'a hook of the app'])
-    t.equal(setCookies(reply).length, 1)
-    t.equal(carriedBy(reply).header, carriedBy(reply).cookie)
-    t.same(store.taken(), ['create'])
+    await app.register(sessionPlugin)
+    app.get('/', async ({ session }) => {
+      session.a = 'x'
+    })
+    const reply = await app.inject('/')
+    t.equal(reply.statusCode, 500)
     t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' })
+    t.equal(setCookies(reply).length, 1)
   }
-})
+)
 
-t.test('S42: an earlier onSend hook that throws: what was written is stored once, with the error', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  app.addHook('onSend', async (_request, reply) => {
-    if (reply.statusCode === 200) throw new Error('a hook of the app')
-  })
-  await app.register(sessionPlugin)
-  app.get('/', async ({ session }) => { session.a = 'x' })
-  const reply = await app.inject('/')
-  t.equal(reply.statusCode, 500)
-  t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' })
-  t.equal(setCookies(reply).length, 1)
-})
-
-t.test('an onSend hook that changes the payload goes together with it, before and after', async (t) => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  app.addHook('onSend', async (_request, _reply, payload) => `${payload as string}, before`)
-  await app.register(sessionPlugin, { store: slow(new MemoryStore()) })
-  app.addHook('onSend', async (_request, _reply, payload) => `${payload as string}, after`)
-  app.get('/', async ({ session }) => {
-    session.a = 'x'
-    return 'sent'
-  })
-  t.equal((await app.inject('/')).body, 'sent, before, after')
-})
+t.test(
+  'an onSend hook that changes the payload goes together with it, before and after',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onSend', async (_request, _reply, payload) => `${payload as string}, before`)
+    await app.register(sessionPlugin, { store: slow(new MemoryStore()) })
+    app.addHook('onSend', async (_request, _reply, payload) => `${payload as string}, after`)
+    app.get('/', async ({ session }) => {
+      session.a = 'x'
+      return 'sent'
+    })
+    t.equal((await app.inject('/')).body, 'sent, before, after')
+  }
+)
 
 t.test('a payload that cannot be serialised is an error reply, with the session', async (t) => {
   const { app } = await serve(t)
@@ -246,10 +287,20 @@ t.test('a payload that cannot be serialised is an error reply, with the session'
     session.a = 'x'
     return { n: 1n }
   })
-  app.get('/schema', { schema: { response: { 200: { type: 'object', required: ['n'], properties: { n: { type: 'number' } } } } } }, async ({ session }) => {
-    session.a = 'x'
-    return {}
-  })
+  app.get(
+    '/schema',
+    {
+      schema: {
+        response: {
+          200: { type: 'object', required: ['n'], properties: { n: { type: 'number' } } }
+        }
+      }
+    },
+    async ({ session }) => {
+      session.a = 'x'
+      return {}
+    }
+  )
   for (const url of ['/bigint', '/schema']) {
     const reply = await app.inject(url)
     t.equal(reply.statusCode, 500, url)
@@ -257,30 +308,42 @@ t.test('a payload that cannot be serialised is an error reply, with the session'
   }
 })
 
-t.test('session data that cannot be serialised is a coded error, and the record stays as it was', async (t) => {
-  const { app, store } = await serve(t)
-  app.get('/bigint', async ({ session }) => { session.a = 1n })
-  app.get('/large', async ({ session }) => { session.a = 'x'.repeat(65_536) })
-  const id = await begin(app)
-  store.taken()
-  for (const [url, code] of [['/bigint', 'HOLDFAST_DATA_UNSERIALIZABLE'], ['/large', 'HOLDFAST_DATA_TOO_LARGE']] as const) {
-    const reply = await app.inject({ url, cookies: { session_id: id } })
-    t.same([reply.statusCode, reply.json().code], [500, code])
-    t.same(carriedBy(reply), { header: undefined, cookie: undefined })
-    t.same(store.taken(), ['get'])
-    t.same(await stored(app, id), { a: 'old' })
+t.test(
+  'session data that cannot be serialised is a coded error, and the record stays as it was',
+  async (t) => {
+    const { app, store } = await serve(t)
+    app.get('/bigint', async ({ session }) => {
+      session.a = 1n
+    })
+    app.get('/large', async ({ session }) => {
+      session.a = 'x'.repeat(65_536)
+    })
+    const id = await begin(app)
     store.taken()
+    for (const [url, code] of [
+      ['/bigint', 'HOLDFAST_DATA_UNSERIALIZABLE'],
+      ['/large', 'HOLDFAST_DATA_TOO_LARGE']
+    ] as const) {
+      const reply = await app.inject({ url, cookies: { session_id: id } })
+      t.same([reply.statusCode, reply.json().code], [500, code])
+      t.same(carriedBy(reply), { header: undefined, cookie: undefined })
+      t.same(store.taken(), ['get'])
+      t.same(await stored(app, id), { a: 'old' })
+      store.taken()
+    }
   }
-})
+)
 
 t.test('a client that goes away does no harm, and what the handler wrote is stored', async (t) => {
   const rejections = unhandled(t)
   const { app } = await serve(t, { store: slow(new MemoryStore()) })
-  let arrived!: () => void
-  let goOn!: () => void
-  const reached = new Promise<void>((resolve) => { arrived = resolve })
-  const released = new Promise<void>((resolve) => { goOn = resolve })
-  const over = new Promise<void>((resolve) => { app.addHook('onRequestAbort', async (_request) => { resolve() }) })
+  const [reached, arrived] = signal()
+  const [released, goOn] = signal()
+  const over = new Promise<void>((resolve) => {
+    app.addHook('onRequestAbort', async (_request) => {
+      resolve()
+    })
+  })
   app.get('/slow', async ({ session }) => {
     session.a = 'written'
     arrived()
@@ -306,14 +369,22 @@ t.test('a stream that fails half way does no harm', async (t) => {
   const { app } = await serve(t)
   app.get('/broken', async ({ session }, reply) => {
     session.a = 'written'
-    return reply.send(Readable.from((async function * () {
-      yield 'a'
-      throw new Error('half way')
-    })()))
+    return reply.send(
+      Readable.from(
+        (async function* () {
+          yield 'a'
+          throw new Error('half way')
+        })()
+      )
+    )
   })
   const id = await begin(app)
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
-  await t.rejects(fetch(`${url}/broken`, { headers: { cookie: `session_id=${id}` } }).then((response) => response.text()))
+  await t.rejects(
+    fetch(`${url}/broken`, { headers: { cookie: `session_id=${id}` } }).then((response) =>
+      response.text()
+    )
+  )
   t.same(rejections, [])
   t.same(await stored(app, id), { a: 'written' })
 })

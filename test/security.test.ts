@@ -1,71 +1,98 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 
 import t, { type Test } from 'tap'
 
-import { freePort } from './helpers/ports.ts'
+import { readPage, rowsWithTests } from './helpers/pages.ts'
+import { runProgram, type Program } from './helpers/program.ts'
 import { redisUrl, skipRedis } from './helpers/redis.ts'
+import { testNames } from './helpers/test-names.ts'
 
 const page = readFileSync('SECURITY.md', 'utf8')
 const example = readFileSync('examples/production.js', 'utf8')
 
-interface Running {
-  readonly send: (method: string, path: string, options?: { body?: object, headers?: Record<string, string>, cookie?: string | undefined }) => Promise<Response>
-  /** Logs in, and answers the cookie. */
+interface Running extends Program {
+  readonly send: (
+    method: string,
+    path: string,
+    options?: { body?: object; headers?: Record<string, string>; cookie?: string | undefined }
+  ) => Promise<Response>
+  /** Logs in, and returns the cookie. */
   readonly login: () => Promise<string>
-  /** The log so far. */
-  readonly log: () => string
-  /** Ends it as an operator does, and answers its exit code. */
-  readonly stop: () => Promise<number | null>
 }
 
 const secrets = ['a-new-secret-of-more-than-32-bytes', 'an-old-secret-of-more-than-32-bytes']
 
 /** The example, as a proxy on this machine that ends TLS reaches it. */
 async function run(t: Test, env: Record<string, string> = {}): Promise<Running> {
-  const port = await freePort()
-  const child = spawn(process.execPath, ['examples/production.js'], {
-    env: { ...process.env, REDIS_URL: await redisUrl(), SESSION_SECRETS: secrets.join(','), ADA_PASSWORD: 'right', PORT: String(port), ...env }, stdio: ['ignore', 'pipe', 'inherit']
+  const program = await runProgram(t, 'examples/production.js', {
+    REDIS_URL: await redisUrl(),
+    SESSION_SECRETS: secrets.join(','),
+    ADA_PASSWORD: 'right',
+    ...env
   })
-  let log = ''
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => { log += chunk })
-  const closed = once(child, 'close') as Promise<[number | null]>
-  const stop = async (): Promise<number | null> => {
-    child.kill('SIGTERM')
-    return (await closed)[0]
-  }
-  t.teardown(async () => { await stop() })
-  const send: Running['send'] = async (method, path, { body, headers = {}, cookie } = {}) => await fetch(`http://localhost:${port}${path}`, {
-    method,
-    headers: { 'x-forwarded-proto': 'https', ...body !== undefined && { 'content-type': 'application/json' }, ...cookie !== undefined && { cookie }, ...headers },
-    ...body !== undefined && { body: JSON.stringify(body) }
-  })
-  while (!log.includes('Server listening')) {
-    if (child.exitCode !== null) throw new Error(`the example ended: ${log}`)
-    await new Promise((resolve) => { setImmediate(resolve) })
-  }
-  return { send, login: () => logIn(send), log: () => log, stop }
+  const send: Running['send'] = async (method, path, { body, headers = {}, cookie } = {}) =>
+    await fetch(`${program.url}${path}`, {
+      method,
+      headers: {
+        'x-forwarded-proto': 'https',
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(cookie !== undefined && { cookie }),
+        ...headers
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) })
+    })
+  return { ...program, send, login: () => logIn(send) }
 }
 
 async function logIn(send: Running['send']): Promise<string> {
-  return (await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers.getSetCookie()[0]?.split(';')[0] as string
+  return (await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers
+    .getSetCookie()[0]
+    ?.split(';')[0] as string
 }
 
-/** What each line of the checklist is, seen from outside, or else in the code. */
-const checks: ReadonlyArray<(t: Test, app: Running) => unknown> = [
-  async (t, { send }) => {
-    t.match((await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers.getSetCookie(), [/; Secure;/])
-    t.same((await send('POST', '/login', { body: { user: 'ada', password: 'right' }, headers: { 'x-forwarded-proto': 'http' } })).headers.getSetCookie(), [])
+type Check = (t: Test, app: Running) => unknown
+
+/**
+ * A check for each line of the checklist, under the words that the line begins with. It looks at
+ * the example from outside where that is possible, and otherwise at its code.
+ */
+const checks: Readonly<Record<string, Check>> = {
+  'TLS on all of the way to the client': async (t, { send }) => {
+    t.match(
+      (
+        await send('POST', '/login', { body: { user: 'ada', password: 'right' } })
+      ).headers.getSetCookie(),
+      [/; Secure;/]
+    )
+    t.same(
+      (
+        await send('POST', '/login', {
+          body: { user: 'ada', password: 'right' },
+          headers: { 'x-forwarded-proto': 'http' }
+        })
+      ).headers.getSetCookie(),
+      []
+    )
     t.match(example, /trustProxy: '[a-z]+'/)
   },
-  async (t, { send, login }) => {
+  'An app for browsers alone': async (t, { send, login }) => {
     const [, id] = (await login()).split('=') as [string, string]
     t.equal((await send('GET', '/me', { headers: { 'x-session-id': id } })).status, 401)
-    t.equal((await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers.get('x-session-id'), null)
+    t.equal(
+      (await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers.get(
+        'x-session-id'
+      ),
+      null
+    )
   },
-  async (t, { send }) => t.match((await send('POST', '/login', { body: { user: 'ada', password: 'right' } })).headers.getSetCookie(), [/^__Host-session=.*; Path=\/; HttpOnly; Secure; SameSite=Lax$/]),
-  async (t, { send, login }) => {
+  'The cookie has a `__Host-` name': async (t, { send }) =>
+    t.match(
+      (
+        await send('POST', '/login', { body: { user: 'ada', password: 'right' } })
+      ).headers.getSetCookie(),
+      [/^__Host-session=.*; Path=\/; HttpOnly; Secure; SameSite=Lax$/]
+    ),
+  '`secret` comes from the environment': async (t, { send, login }) => {
     const cookie = await login()
     t.match(cookie, /=[\w-]{36}\.[\w-]{43}$/)
     t.equal((await send('GET', '/me', { cookie: cookie.slice(0, -1) })).status, 401)
@@ -77,85 +104,147 @@ const checks: ReadonlyArray<(t: Test, app: Running) => unknown> = [
     t.equal(renewed.status, 200)
     t.equal(renewed.headers.getSetCookie().length, 1, 'and has a new signature')
   },
-  async (t, { login }) => {
+  'A store that all processes share': async (t, { login }) => {
     const other = await run(t)
-    t.equal((await other.send('GET', '/me', { cookie: await login() })).status, 200, 'another process has the session too')
+    t.equal(
+      (await other.send('GET', '/me', { cookie: await login() })).status,
+      200,
+      'another process has the session too'
+    )
   },
-  (t) => {
+  '`maxAge` and `absoluteTimeout`': (t) => {
     t.match(example, 'maxAge: 60 * 60,')
     t.match(example, 'absoluteTimeout: 24 * 60 * 60,')
   },
-  async (t, { send }) => {
-    for (const path of ['/me', '/health', '/nowhere']) t.same((await send('GET', path)).headers.getSetCookie(), [], path)
+  'Nobody has a session who needs none': async (t, { send }) => {
+    for (const path of ['/me', '/health', '/nowhere'])
+      t.same((await send('GET', path)).headers.getSetCookie(), [], path)
     const health = await send('GET', '/health', { cookie: '__Host-session=x' })
     t.same([health.status, health.headers.get('vary')], [200, null])
   },
-  async (t, { send, login }) => {
+  '`regenerate()` at login': async (t, { send, login }) => {
     const before = await login()
-    const after = (await send('POST', '/login', { body: { user: 'ada', password: 'right' }, cookie: before })).headers.getSetCookie()[0]?.split(';')[0] as string
+    const after = (
+      await send('POST', '/login', { body: { user: 'ada', password: 'right' }, cookie: before })
+    ).headers
+      .getSetCookie()[0]
+      ?.split(';')[0] as string
     t.not(after, before)
     t.equal((await send('GET', '/me', { cookie: before })).status, 401)
     t.equal((await send('GET', '/me', { cookie: after })).status, 200)
   },
-  async (t, { send, login }) => {
+  '`destroy()` at logout': async (t, { send, login }) => {
     const cookie = await login()
     t.equal((await send('GET', '/logout', { cookie })).status, 404, 'no GET logs out')
-    t.match((await send('POST', '/logout', { cookie })).headers.getSetCookie(), [/^__Host-session=; Max-Age=0/])
+    t.match((await send('POST', '/logout', { cookie })).headers.getSetCookie(), [
+      /^__Host-session=; Max-Age=0/
+    ])
     t.equal((await send('GET', '/me', { cookie })).status, 401)
   },
-  async (t, { send, login }) => {
+  "The public ids of a user's sessions": async (t, { send, login }) => {
     const [mine, other] = [await login(), await login()]
-    t.match(await (await send('POST', '/logout-elsewhere', { cookie: mine })).json(), { ended: Number })
-    t.same([(await send('GET', '/me', { cookie: mine })).status, (await send('GET', '/me', { cookie: other })).status], [200, 401])
+    t.match(await (await send('POST', '/logout-elsewhere', { cookie: mine })).json(), {
+      ended: Number
+    })
+    t.same(
+      [
+        (await send('GET', '/me', { cookie: mine })).status,
+        (await send('GET', '/me', { cookie: other })).status
+      ],
+      [200, 401]
+    )
   },
-  async (t, { send }) => {
-    const status = async (headers: Record<string, string>): Promise<number> => (await send('POST', '/logout', { headers })).status
-    for (const site of ['cross-site', 'same-site', 'none']) t.equal(await status({ 'sec-fetch-site': site }), 403, site)
+  'Requests that change something': async (t, { send }) => {
+    const status = async (headers: Record<string, string>): Promise<number> =>
+      (await send('POST', '/logout', { headers })).status
+    for (const site of ['cross-site', 'same-site', 'none'])
+      t.equal(await status({ 'sec-fetch-site': site }), 403, site)
     t.equal(await status({ 'sec-fetch-site': 'same-origin', origin: 'https://any.example' }), 200)
     t.equal(await status({ origin: 'https://evil.example' }), 403)
     t.equal(await status({ origin: 'null' }), 403)
     t.equal(await status({}), 200, 'no browser')
   },
-  async (t, { send }) => {
+  'Logins are limited': async (t, { send }) => {
     const statuses = []
-    for (let count = 0; count < 6; count += 1) statuses.push((await send('POST', '/login', { body: { user: 'ada', password: 'wrong' } })).status)
+    for (let count = 0; count < 6; count += 1)
+      statuses.push(
+        (await send('POST', '/login', { body: { user: 'ada', password: 'wrong' } })).status
+      )
     t.equal(statuses[0], 401)
     t.equal(statuses.at(-1), 429)
   },
-  async (t, { send, login, log }) => {
+  'Logs show no request headers': async (t, { send, login, output }) => {
     const [, value] = (await login()).split('=') as [string, string]
     await send('GET', '/me', { cookie: `__Host-session=${value}` })
-    for (const part of value.split('.')) t.notOk(log().includes(part))
+    for (const part of value.split('.')) t.notOk(output().includes(part))
     t.match(example, /redact: \['req\.headers\.cookie'/)
   },
-  async (t, { send, log }) => {
+  'Somebody looks at the [events]': async (t, { send, output }) => {
     await send('GET', '/me', { cookie: '__Host-session=guessed' })
     // It has been written by now, and is on its way through the pipe.
-    for (let turn = 0; turn < 100_000 && !log().includes('"reason":"malformed"'); turn += 1) await new Promise((resolve) => { setImmediate(resolve) })
-    t.match(log(), '"reason":"malformed"')
+    for (let turn = 0; turn < 100_000 && !output().includes('"reason":"malformed"'); turn += 1)
+      await new Promise((resolve) => {
+        setImmediate(resolve)
+      })
+    t.match(output(), '"reason":"malformed"')
   },
-  async (t, { stop }) => t.equal(await stop(), 0)
-]
+  'The app is closed on a signal': async (t, { stop }) => t.equal(await stop(), 0)
+}
 
 t.test('the example for production follows the checklist', { skip: skipRedis }, async (t) => {
-  const lines = [...page.slice(page.indexOf('## Production checklist')).matchAll(/^(\d+)\. (.*)$/gm)].map(([, number, text]) => ({ number, text }))
-  t.same(lines.map(({ number }) => number), checks.map((_, index) => String(index + 1)), 'a check for each line')
+  const lines = [
+    ...page.slice(page.indexOf('## Production checklist')).matchAll(/^(\d+)\. (.*)$/gm)
+  ].map(([, number, text]) => ({ number, text }))
+  t.same(
+    lines.map(({ number }) => number),
+    lines.map((_, index) => String(index + 1))
+  )
+  const names = Object.keys(checks)
+  t.same(
+    lines.map(({ text }) => names.find((name) => text.startsWith(name)) ?? text),
+    names,
+    'a check for each line'
+  )
   const marked = new Set([...example.matchAll(/\/\/ (\d+)\b/g)].map(([, number]) => number))
-  t.same(lines.map(({ number }) => number).filter((number) => !marked.has(number as string)), [], 'each is marked in the example')
+  t.same(
+    lines.map(({ number }) => number).filter((number) => !marked.has(number as string)),
+    [],
+    'each is marked in the example'
+  )
   const app = await run(t)
-  for (const [index, check] of checks.entries()) {
+  for (const [index, [name, check]] of Object.entries(checks).entries()) {
     // Logins are limited for each client.
-    const send: Running['send'] = (method, path, options = {}) => app.send(method, path, { ...options, headers: { 'x-forwarded-for': `192.0.2.${index}`, ...options.headers } })
+    const send: Running['send'] = (method, path, options = {}) =>
+      app.send(method, path, {
+        ...options,
+        headers: { 'x-forwarded-for': `192.0.2.${index}`, ...options.headers }
+      })
     const login: Running['login'] = () => logIn(send)
-    await t.test(`${index + 1}. ${lines[index]?.text ?? ''}`, async (t) => { await check(t, { ...app, send, login }) })
+    await t.test(`${index + 1}. ${name}`, async (t) => {
+      await check(t, { ...app, send, login })
+    })
   }
 })
 
 t.test('every attack of the list is in the name of a test', async (t) => {
-  const sources = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts')).map((path) => readFileSync(`test/${path}`, 'utf8')).join('\n')
-  const names = [...sources.matchAll(/(?:test|over\w+)\((?:t, )?['`](.*?)['`](?:,| \+)/g)].map(([, name]) => name).join('\n')
-  const attacks = Array.from({ length: 42 }, (_, index) => index + 1).filter((number) => number !== 19)
-  t.same(attacks.filter((number) => !new RegExp(`\\bS${number}\\b`).test(names)), [])
+  const attacks = rowsWithTests(readPage('docs/attacks.md'), 'S')
+  for (const { name, files } of attacks) {
+    t.not(files.length, 0, `${name} has a test`)
+    for (const file of files)
+      t.match(testNames(file), new RegExp(`\\b${name}\\b`), `${name} in ${file}`)
+  }
+})
+
+t.test('the list has every attack that is in the name of a test, in order', async (t) => {
+  const names = readdirSync('test', { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.test.ts'))
+    .map((path) => testNames(`test/${path}`))
+    .join('\n')
+  const tested = [...new Set(names.match(/\bS\d+\b/g))]
+  t.same(
+    rowsWithTests(readPage('docs/attacks.md'), 'S').map(({ name }) => name),
+    tested.toSorted((one, other) => Number(one.slice(1)) - Number(other.slice(1)))
+  )
 })
 
 t.test('the page has the defaults that the code has', async (t) => {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import './helpers/data.ts'
 import sessionPlugin, { MemoryStore, type SessionData, type SessionOptions } from '../lib/index.ts'
 import { seedSession, TestBrowser, TestClock, type SeedOptions } from '../lib/testing/index.ts'
+import { serve } from './helpers/serve.ts'
 import { WatchedStore } from './helpers/stores.ts'
 
 /** An app as a user has it: not ready yet, with a route that shows the session. */
@@ -13,8 +14,15 @@ function appWith(t: Test, options: SessionOptions = {}): FastifyInstance {
   app.register(sessionPlugin, options)
   app.register(async (app) => {
     const name = (options.sessionName ?? 'session') as 'session'
-    app.get('/read', async (request) => ({ isNew: request[name].isNew, transport: request[name].transport, maxAge: request[name].maxAge, data: request[name].data() }))
-    app.get('/logout', async (request) => { await request[name].destroy() })
+    app.get('/read', async (request) => ({
+      isNew: request[name].isNew,
+      transport: request[name].transport,
+      maxAge: request[name].maxAge,
+      data: request[name].data()
+    }))
+    app.get('/logout', async (request) => {
+      await request[name].destroy()
+    })
   })
   return app
 }
@@ -28,14 +36,37 @@ interface Case {
 
 const cases: Record<string, Case> = {
   'by default': { carries: ['cookie', 'session_id='] },
-  'with a cookie name of its own': { registration: { sessionCookie: 'sid' }, carries: ['cookie', 'sid='] },
-  'with a cookie that asks for HTTPS': { registration: { sessionCookie: '__Host-sid', cookie: { secure: true } }, carries: ['cookie', '__Host-sid='] },
-  'where the header is off': { registration: { sessionHeader: false }, carries: ['cookie', 'session_id='] },
-  'where the cookie is off': { registration: { sessionCookie: false }, carries: ['x-session-id', ''] },
+  'with a cookie name of its own': {
+    registration: { sessionCookie: 'sid' },
+    carries: ['cookie', 'sid=']
+  },
+  'with a cookie that asks for HTTPS': {
+    registration: { sessionCookie: '__Host-sid', cookie: { secure: true } },
+    carries: ['cookie', '__Host-sid=']
+  },
+  'where the header is off': {
+    registration: { sessionHeader: false },
+    carries: ['cookie', 'session_id=']
+  },
+  'where the cookie is off': {
+    registration: { sessionCookie: false },
+    carries: ['x-session-id', '']
+  },
   'by the header': { seed: { transport: 'header' }, carries: ['x-session-id', ''] },
-  'by a header name of its own': { registration: { sessionHeader: 'X-My-Session' }, seed: { transport: 'header' }, carries: ['x-my-session', ''] },
-  'of another registration': { registration: { sessionName: 'admin' }, seed: { sessionName: 'admin' }, carries: ['cookie', 'admin_id='] },
-  'with ids of its own make': { registration: { generateId: () => 'made-by-the-test-0000001' }, carries: ['cookie', 'session_id=made-by-the-test-0000001'] }
+  'by a header name of its own': {
+    registration: { sessionHeader: 'X-My-Session' },
+    seed: { transport: 'header' },
+    carries: ['x-my-session', '']
+  },
+  'of another registration': {
+    registration: { sessionName: 'admin' },
+    seed: { sessionName: 'admin' },
+    carries: ['cookie', 'admin_id=']
+  },
+  'with ids of its own make': {
+    registration: { generateId: () => 'made-by-the-test-0000001' },
+    carries: ['cookie', 'session_id=made-by-the-test-0000001']
+  }
 }
 
 for (const [name, { registration, seed, carries }] of Object.entries(cases)) {
@@ -44,14 +75,22 @@ for (const [name, { registration, seed, carries }] of Object.entries(cases)) {
     const headers = await seedSession(app, { user: 'ada', cart: ['apple'] }, seed)
     t.same(Object.keys(headers), [carries[0]])
     t.ok(headers[carries[0]]?.startsWith(carries[1]))
-    t.match((await app.inject({ url: '/read', headers })).json(), { isNew: false, transport: carries[0] === 'cookie' ? 'cookie' : 'header', maxAge: 3600, data: { user: 'ada', cart: ['apple'] } })
+    t.match((await app.inject({ url: '/read', headers })).json(), {
+      isNew: false,
+      transport: carries[0] === 'cookie' ? 'cookie' : 'header',
+      maxAge: 3600,
+      data: { user: 'ada', cart: ['apple'] }
+    })
   })
 }
 
 t.test('a seeded session is one record of the store, made by one create', async (t) => {
   const store = new WatchedStore(new MemoryStore())
   const app = appWith(t, { store })
-  const [ada, bob] = [await seedSession(app, { user: 'ada' }), await seedSession(app, { user: 'bob' })]
+  const [ada, bob] = [
+    await seedSession(app, { user: 'ada' }),
+    await seedSession(app, { user: 'bob' })
+  ]
   t.same(store.taken(), ['create', 'create'])
   t.same((await app.inject({ url: '/read', headers: ada })).json().data, { user: 'ada' })
   t.same((await app.inject({ url: '/read', headers: bob })).json().data, { user: 'bob' })
@@ -78,30 +117,49 @@ t.test('a seeded session ends as every other: by destroy, and by its own maxAge'
 t.test('what a session cannot hold cannot be seeded, and stores nothing', async (t) => {
   const store = new WatchedStore(new MemoryStore())
   const app = appWith(t, { store, sessionCookie: false, maxBytes: 100 })
-  await t.rejects(seedSession(app, { id: 'mine' } as unknown as SessionData), { code: 'HOLDFAST_KEY_RESERVED' })
+  await t.rejects(seedSession(app, { id: 'mine' } as unknown as SessionData), {
+    code: 'HOLDFAST_KEY_RESERVED'
+  })
   await t.rejects(seedSession(app, { user: 'a'.repeat(100) }), { code: 'HOLDFAST_DATA_TOO_LARGE' })
   await t.rejects(seedSession(app, {}, { maxAge: 0 }), { code: 'HOLDFAST_VALUE_INVALID' })
-  await t.rejects(seedSession(app, {}, { transport: 'cookie' }), { code: 'HOLDFAST_OPTION_INVALID' })
+  await t.rejects(seedSession(app, {}, { transport: 'cookie' }), {
+    code: 'HOLDFAST_OPTION_INVALID'
+  })
   t.same(store.taken(), [])
 })
 
 t.test('a fault of the store surfaces', async (t) => {
   const store = new WatchedStore(new MemoryStore())
-  store.intercept = () => { throw new Error('down') }
-  await t.rejects(seedSession(appWith(t, { store }), { user: 'ada' }), { code: 'HOLDFAST_STORE_FAILED' })
+  store.intercept = () => {
+    throw new Error('down')
+  }
+  await t.rejects(seedSession(appWith(t, { store }), { user: 'ada' }), {
+    code: 'HOLDFAST_STORE_FAILED'
+  })
 })
 
 t.test('an app without the plugin, or under another name, is told so', async (t) => {
   const app = appWith(t, { sessionName: 'admin' })
-  await t.rejects(seedSession(app, {}), new TypeError('This instance has no sessions of the name session: register fastify-holdfast on it, or set sessionName'))
+  await t.rejects(
+    seedSession(app, {}),
+    new TypeError(
+      'This instance has no sessions of the name session: register fastify-holdfast on it, or set sessionName'
+    )
+  )
 })
 
 /** An app that sets the cookies it is told, and shows those it gets. */
 function cookieApp(t: Test): FastifyInstance {
   const app = Fastify()
   t.teardown(() => app.close())
-  app.post<{ Body: string[] }>('/set', async ({ body }, reply) => { reply.header('set-cookie', body) })
-  app.get('/show', async ({ headers }) => ({ cookie: headers.cookie, site: headers['sec-fetch-site'], mode: headers['sec-fetch-mode'] }))
+  app.post<{ Body: string[] }>('/set', async ({ body }, reply) => {
+    reply.header('set-cookie', body)
+  })
+  app.get('/show', async ({ headers }) => ({
+    cookie: headers.cookie,
+    site: headers['sec-fetch-site'],
+    mode: headers['sec-fetch-mode']
+  }))
   return app
 }
 
@@ -112,8 +170,18 @@ t.test('the test browser sends what it was given, as it was given, until it ends
     return (await browser.inject('/show')).json().cookie
   }
   t.equal((await browser.inject('/show')).json().cookie, undefined)
-  t.equal(await after('a=1; Path=/; Max-Age=60', 'b=%20="x"; HttpOnly; Expires=Fri, 01 Jan 2100 00:00:00 GMT', 'c=3'), 'a=1; b=%20="x"; c=3')
-  t.equal(await after('a=2; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT'), 'a=2; b=%20="x"; c=3')
+  t.equal(
+    await after(
+      'a=1; Path=/; Max-Age=60',
+      'b=%20="x"; HttpOnly; Expires=Fri, 01 Jan 2100 00:00:00 GMT',
+      'c=3'
+    ),
+    'a=1; b=%20="x"; c=3'
+  )
+  t.equal(
+    await after('a=2; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT'),
+    'a=2; b=%20="x"; c=3'
+  )
   t.equal(await after('a=; Max-Age=0'), 'b=%20="x"; c=3')
   t.equal(await after('b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT'), 'c=3')
   t.equal(await after('c=; max-age=-1', 'no cookie'), undefined)
@@ -122,14 +190,32 @@ t.test('the test browser sends what it was given, as it was given, until it ends
 t.test('the test browser is a browser to the app, unless the test says otherwise', async (t) => {
   const browser = new TestBrowser(cookieApp(t))
   browser.cookies.set('a', '1')
-  t.same((await browser.inject('/show')).json(), { cookie: 'a=1', site: 'same-origin', mode: 'navigate' })
-  t.same((await browser.inject('/show', { headers: { 'sec-fetch-mode': 'cors', cookie: 'b=2' } })).json(), { cookie: 'b=2', site: 'same-origin', mode: 'cors' })
+  t.same((await browser.inject('/show')).json(), {
+    cookie: 'a=1',
+    site: 'same-origin',
+    mode: 'navigate'
+  })
+  t.same(
+    (
+      await browser.inject('/show', { headers: { 'sec-fetch-mode': 'cors', cookie: 'b=2' } })
+    ).json(),
+    { cookie: 'b=2', site: 'same-origin', mode: 'cors' }
+  )
 })
 
 t.test('the test browser takes replies in when the test lets it', async (t) => {
   const browser = new TestBrowser(cookieApp(t))
-  const replies = [await browser.send('/set', { method: 'POST', payload: ['a=1'] }), await browser.send('/set', { method: 'POST', payload: ['a=2'] })]
+  const replies = [
+    await browser.send('/set', { method: 'POST', payload: ['a=1'] }),
+    await browser.send('/set', { method: 'POST', payload: ['a=2'] })
+  ]
   t.equal(browser.cookies.size, 0)
   for (const reply of replies.toReversed()) t.equal(browser.receive(reply), reply)
   t.equal(browser.cookies.get('a'), '1')
+})
+
+t.test("seedSession returns no other session's headers where its id is taken", async (t) => {
+  const { app } = await serve(t, { generateId: () => 'taken-taken-taken-taken' })
+  await seedSession(app, { user: 'ada' })
+  await t.rejects(seedSession(app, { user: 'bob' }), { code: 'HOLDFAST_ID_TAKEN' })
 })

@@ -10,19 +10,38 @@ import { chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 
 import type { SessionOptions } from '../../lib/index.ts'
-import { chromiumArguments, chromiumPath, open, putIn, shows, signIn, signOut, submit } from './shop.ts'
+import {
+  chromiumArguments,
+  chromiumPath,
+  open,
+  putIn,
+  shows,
+  signIn,
+  signOut,
+  submit
+} from './shop.ts'
 
 if (chromiumPath === undefined) {
   t.plan(0, 'there is no Chromium: install it, or set CHROMIUM_PATH')
   process.exit()
 }
 
-const browser = await chromium.launch({ executablePath: chromiumPath, args: [...chromiumArguments], timeout: 120_000 })
+const browser = await chromium.launch({
+  executablePath: chromiumPath,
+  args: [...chromiumArguments],
+  timeout: 120_000
+})
 t.teardown(() => browser.close())
 
 /** Another site, of whoever it may be, that shows one page. */
-async function otherSite(t: Test, body: string, headers: OutgoingHttpHeaders = {}): Promise<number> {
-  const server = createServer((_request, reply) => { reply.writeHead(200, { 'content-type': 'text/html', ...headers }).end(body) })
+async function otherSite(
+  t: Test,
+  body: string,
+  headers: OutgoingHttpHeaders = {}
+): Promise<number> {
+  const server = createServer((_request, reply) => {
+    reply.writeHead(200, { 'content-type': 'text/html', ...headers }).end(body)
+  })
   t.teardown(() => {
     server.close()
     server.closeAllConnections()
@@ -31,28 +50,32 @@ async function otherSite(t: Test, body: string, headers: OutgoingHttpHeaders = {
   return (server.address() as AddressInfo).port
 }
 
-t.test('S11: signing in renews the id and keeps the basket; who knew the old id is left with nothing', async (t) => {
-  const shop = await open(t, browser)
-  const page = await shop.tab()
-  t.equal(await shop.id(), undefined, 'who only looks around gets no session')
-  await putIn(page, 'Cherries', 'Lemon', 'Lemon', 'Fig')
-  await shows(page, 'lemon', 2)
-  const before = await shop.id()
-  t.type(before, 'string')
-  await signIn(page)
-  await shows(page, 'lemon', 2)
-  const after = await shop.id()
-  t.type(after, 'string')
-  t.not(after, before)
-  t.same(await shop.stored(after), { user: 'Ada', cart: { cherry: 1, lemon: 2, fig: 1 } })
-  t.equal(await shop.stored(before), undefined)
-  if (process.env['SCREENSHOT'] !== undefined) await page.screenshot({ path: process.env['SCREENSHOT'] })
+t.test(
+  'S11: signing in renews the id and keeps the basket; who knew the old id is left with nothing',
+  async (t) => {
+    const shop = await open(t, browser)
+    const page = await shop.tab()
+    t.equal(await shop.id(), undefined, 'who only looks around gets no session')
+    await putIn(page, 'Cherries', 'Lemon', 'Lemon', 'Fig')
+    await shows(page, 'lemon', 2)
+    const before = await shop.id()
+    t.type(before, 'string')
+    await signIn(page)
+    await shows(page, 'lemon', 2)
+    const after = await shop.id()
+    t.type(after, 'string')
+    t.not(after, before)
+    t.same(await shop.stored(after), { user: 'Ada', cart: { cherry: 1, lemon: 2, fig: 1 } })
+    t.equal(await shop.stored(before), undefined)
+    if (process.env['SCREENSHOT'] !== undefined)
+      await page.screenshot({ path: process.env['SCREENSHOT'] })
 
-  await shop.context.addCookies([{ name: 'shop', value: before as string, url: shop.origin }])
-  await page.goto(shop.origin)
-  t.equal(await page.isVisible('text="Sign in"'), true)
-  t.equal(await page.textContent('.basket > p'), 'Nothing in it yet.')
-})
+    await shop.context.addCookies([{ name: 'shop', value: before as string, url: shop.origin }])
+    await page.goto(shop.origin)
+    t.equal(await page.isVisible('text="Sign in"'), true)
+    t.equal(await page.textContent('.basket > p'), 'Nothing in it yet.')
+  }
+)
 
 t.test('what a visitor types is shown as text', async (t) => {
   const page = await (await open(t, browser)).tab()
@@ -65,12 +88,23 @@ t.test('what a visitor types is shown as text', async (t) => {
   t.equal(await page.locator('img').count(), 0)
 })
 
-/** Everything that a script of the page gets to see of cookies and replies while it does all that there is to do. */
-async function seenByScript(page: Page): Promise<{ cookies: string, headers: string }> {
+/**
+ * Everything that a script of the page gets to see of cookies and replies while it does all that
+ * there is to do.
+ */
+async function seenByScript(page: Page): Promise<{ cookies: string; headers: string }> {
   return page.evaluate(async () => {
     const seen = { cookies: document.cookie, headers: '' }
     const body = new URLSearchParams({ user: 'Ada', password: 'orchard', note: 'by the gate' })
-    for (const [method, url] of [['GET', '/'], ['POST', '/note'], ['POST', '/cart/fig/add'], ['POST', '/login'], ['GET', '/'], ['POST', '/cart/fig/add'], ['GET', '/nowhere']] as const) {
+    for (const [method, url] of [
+      ['GET', '/'],
+      ['POST', '/note'],
+      ['POST', '/cart/fig/add'],
+      ['POST', '/login'],
+      ['GET', '/'],
+      ['POST', '/cart/fig/add'],
+      ['GET', '/nowhere']
+    ] as const) {
       const reply = await fetch(url, method === 'POST' ? { method, body } : { method })
       seen.headers += JSON.stringify([...reply.headers])
       seen.cookies += document.cookie
@@ -87,22 +121,31 @@ const readable: ReadonlyArray<[name: string, session: SessionOptions]> = [
 ]
 
 for (const [name, session] of readable) {
-  t.test(`S10: no script can read the id of a cookie session, nor replace it: ${name}`, async (t) => {
-    const shop = await open(t, browser, { session })
-    const page = await shop.tab()
-    await putIn(page, 'Fig')
-    const seen = await seenByScript(page)
-    t.match(seen.headers, 'text/html', 'the headers were read')
-    t.notMatch(seen.headers, anId)
-    t.notMatch(seen.cookies, 'shop=')
-    t.match(await shop.id(), anId)
-    await page.reload()
-    t.match(await shop.stored(await shop.id()), { user: 'Ada', cart: { fig: 3 } }, 'what the script planted is not there')
-  })
+  t.test(
+    `S10: no script can read the id of a cookie session, nor replace it: ${name}`,
+    async (t) => {
+      const shop = await open(t, browser, { session })
+      const page = await shop.tab()
+      await putIn(page, 'Fig')
+      const seen = await seenByScript(page)
+      t.match(seen.headers, 'text/html', 'the headers were read')
+      t.notMatch(seen.headers, anId)
+      t.notMatch(seen.cookies, 'shop=')
+      t.match(await shop.id(), anId)
+      await page.reload()
+      t.match(
+        await shop.stored(await shop.id()),
+        { user: 'Ada', cart: { fig: 3 } },
+        'what the script planted is not there'
+      )
+    }
+  )
 }
 
 t.test('S10: an id that scripts may read is found so', async (t) => {
-  const shop = await open(t, browser, { session: { sessionHeader: 'X-Session-ID', mirror: true, cookie: { httpOnly: false } } })
+  const shop = await open(t, browser, {
+    session: { sessionHeader: 'X-Session-ID', mirror: true, cookie: { httpOnly: false } }
+  })
   const page = await shop.tab()
   await putIn(page, 'Fig')
   const seen = await seenByScript(page)
@@ -116,7 +159,9 @@ t.test('P3, P4: tabs that put things in the basket at once lose nothing', async 
   await putIn(one, 'Apple')
   // Each has the session in hand as it was before any of them changes it.
   const held = Array.from({ length: 3 }, () => shop.gate.hold('get', 'after'))
-  const replies = [one, two, three].map((page) => page.waitForResponse((reply) => reply.request().method() === 'POST'))
+  const replies = [one, two, three].map((page) =>
+    page.waitForResponse((reply) => reply.request().method() === 'POST')
+  )
   await one.press('article [aria-label="Add Apple"]', 'Enter')
   await two.press('article [aria-label="Add Apple"]', 'Enter')
   await three.fill('#note', 'by the gate')
@@ -128,116 +173,188 @@ t.test('P3, P4: tabs that put things in the basket at once lose nothing', async 
 })
 
 /** Requests of a script, and where in the server they stand while the other tab goes on. */
-const slow: ReadonlyArray<{ does: string, url: string, body?: Record<string, string>, when: 'before' | 'after' }> = [
+const slow: ReadonlyArray<{
+  does: string
+  url: string
+  body?: Record<string, string>
+  when: 'before' | 'after'
+}> = [
   { does: 'read, and refresh their cookie', url: '/', when: 'after' },
   { does: 'assign', url: '/note', body: { note: 'by the gate' }, when: 'after' },
   { does: 'update', url: '/cart/fig/add', body: {}, when: 'after' },
-  { does: 'sign in themselves, keeping the basket', url: '/login', body: { user: 'Eve', password: 'orchard' }, when: 'after' },
+  {
+    does: 'sign in themselves, keeping the basket',
+    url: '/login',
+    body: { user: 'Eve', password: 'orchard' },
+    when: 'after'
+  },
   { does: 'read, and have yet to look for their session', url: '/', when: 'before' }
 ]
 
 for (const { does, url, body, when } of slow) {
-  t.test(`P1, P2: a late reply neither undoes a logout nor replaces the cookie of the next login: requests that ${does}`, async (t) => {
-    // Whoever may refresh the cookie, or begin a session, does.
-    const shop = await open(t, browser, { session: { touchAfter: 0, saveUninitialized: true } })
-    const [one, two] = [await shop.tab(), await shop.tab()] as const
-    await putIn(one, 'Fig')
-    await signIn(one)
-    const dead = await shop.id()
-    await two.reload()
-    await shows(two, 'fig', 1)
+  t.test(
+    `P1, P2: a late reply neither undoes a logout nor replaces the cookie of the next login: requests that ${does}`,
+    async (t) => {
+      // Whoever may refresh the cookie, or begin a session, does.
+      const shop = await open(t, browser, { session: { touchAfter: 0, saveUninitialized: true } })
+      const [one, two] = [await shop.tab(), await shop.tab()] as const
+      await putIn(one, 'Fig')
+      await signIn(one)
+      const dead = await shop.id()
+      await two.reload()
+      await shows(two, 'fig', 1)
 
-    const held = [shop.gate.hold('get', when), shop.gate.hold('get', when)] as const
-    const late = [1, 2].map((number) => one.evaluate(async ({ url, body }) => {
-      // The reply itself, and not where it leads.
-      const init: RequestInit = { redirect: 'manual', ...body && { method: 'POST', body: new URLSearchParams(body) } }
-      return (await fetch(url, init)).type
-    // The browser lets a second load of one address wait for the first.
-    }, { url: `${url}?${number}`, body }))
-    await Promise.all(held.map(({ reached }) => reached))
-    const expected = body === undefined ? 'basic' : 'opaqueredirect'
+      const held = [shop.gate.hold('get', when), shop.gate.hold('get', when)] as const
+      const late = [1, 2].map((number) =>
+        one.evaluate(
+          async ({ url, body }) => {
+            // The reply itself, and not where it leads.
+            const init: RequestInit = {
+              redirect: 'manual',
+              ...(body && { method: 'POST', body: new URLSearchParams(body) })
+            }
+            return (await fetch(url, init)).type
+            // The browser lets a second load of one address wait for the first.
+          },
+          { url: `${url}?${number}`, body }
+        )
+      )
+      await Promise.all(held.map(({ reached }) => reached))
+      const expected = body === undefined ? 'basic' : 'opaqueredirect'
 
-    await signOut(two)
-    const signedOut = await shop.id()
-    t.not(signedOut, dead)
-    held[0].release()
-    t.equal(await Promise.race(late), expected)
-    t.equal(await shop.id(), signedOut)
+      await signOut(two)
+      const signedOut = await shop.id()
+      t.not(signedOut, dead)
+      held[0].release()
+      t.equal(await Promise.race(late), expected)
+      t.equal(await shop.id(), signedOut)
 
-    await signIn(two, 'Grace')
-    const current = await shop.id()
-    held[1].release()
-    t.same(await Promise.all(late), [expected, expected])
-    t.equal(await shop.id(), current)
+      await signIn(two, 'Grace')
+      const current = await shop.id()
+      held[1].release()
+      t.same(await Promise.all(late), [expected, expected])
+      t.equal(await shop.id(), current)
 
-    t.equal(await shop.stored(dead), undefined)
-    t.same(await shop.stored(current), { user: 'Grace' })
-    await one.reload()
-    t.match(await one.textContent('#visitor'), 'Signed in as Grace')
-  })
+      t.equal(await shop.stored(dead), undefined)
+      t.same(await shop.stored(current), { user: 'Grace' })
+      await one.reload()
+      t.match(await one.textContent('#visitor'), 'Signed in as Grace')
+    }
+  )
 }
 
-t.test('another site can link to the shop, but what its forms send comes without the cookie, and is refused', async (t) => {
-  const shop = await open(t, browser)
-  const page = await shop.tab()
-  await putIn(page, 'Fig')
-  const id = await shop.id()
-  const port = await otherSite(t, `<a href="${shop.origin}">shop</a> <form method="post" action="${shop.origin}/cart/fig/add"><button>win</button></form>`)
-  const cookie = `shop=${id}`
+t.test(
+  'another site can link to the shop, but what its forms send comes without the cookie, and is refused',
+  async (t) => {
+    const shop = await open(t, browser)
+    const page = await shop.tab()
+    await putIn(page, 'Fig')
+    const id = await shop.id()
+    const port = await otherSite(
+      t,
+      `<a href="${shop.origin}">shop</a> <form method="post" action="${shop.origin}/cart/fig/add"><button>win</button></form>`
+    )
+    const cookie = `shop=${id}`
 
-  // 127.0.0.1 is another site than localhost; another port of localhost is the same site, and another origin.
-  for (const [host, carried] of [['127.0.0.1', undefined], ['localhost', cookie]] as const) {
-    await page.goto(`http://${host}:${port}`)
-    const reply = page.waitForResponse((response) => response.request().method() === 'POST')
-    await page.press('button', 'Enter')
-    t.equal((await reply).status(), 403)
-    const sent = (await (await reply).request().allHeaders())['cookie']
-    t.equal(sent, carried, host)
-    t.same(await shop.stored(id), { cart: { fig: 1 } })
-    t.equal(await shop.id(), id)
+    // 127.0.0.1 is another site than localhost; another port of localhost is the same site, and
+    // another origin.
+    for (const [host, carried] of [
+      ['127.0.0.1', undefined],
+      ['localhost', cookie]
+    ] as const) {
+      await page.goto(`http://${host}:${port}`)
+      const reply = page.waitForResponse((response) => response.request().method() === 'POST')
+      await page.press('button', 'Enter')
+      t.equal((await reply).status(), 403)
+      const sent = (await (await reply).request().allHeaders())['cookie']
+      t.equal(sent, carried, host)
+      t.same(await shop.stored(id), { cart: { fig: 1 } })
+      t.equal(await shop.id(), id)
 
-    await page.goto(`http://${host}:${port}`)
-    await page.press('a', 'Enter')
-    await shows(page, 'fig', 1)
+      await page.goto(`http://${host}:${port}`)
+      await page.press('a', 'Enter')
+      await shows(page, 'fig', 1)
+    }
   }
-})
+)
 
 /** A key and a certificate for localhost, signed by nobody else. */
-function selfSigned(): { cert: Buffer, key: Buffer } {
+function selfSigned(): { cert: Buffer; key: Buffer } {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
   const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=localhost', '-keyout', key, '-out', cert], { stdio: 'ignore' })
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=localhost',
+      '-keyout',
+      key,
+      '-out',
+      cert
+    ],
+    { stdio: 'ignore' }
+  )
   const pair = { cert: readFileSync(cert), key: readFileSync(key) }
   rmSync(folder, { recursive: true })
   return pair
 }
 
-t.test('over HTTPS the cookie is a __Host- cookie, which a reply over http cannot set', async (t) => {
-  const shop = await open(t, browser, { https: selfSigned() })
-  const page = await shop.tab()
-  await putIn(page, 'Fig')
-  await signIn(page)
-  await shows(page, 'fig', 1)
-  const cookies = await shop.context.cookies(shop.origin)
-  t.match(cookies, [{ name: '__Host-shop', value: anId, domain: 'localhost', path: '/', httpOnly: true, secure: true, sameSite: 'Lax' }])
-  t.equal(cookies.length, 1)
+t.test(
+  'over HTTPS the cookie is a __Host- cookie, which a reply over http cannot set',
+  async (t) => {
+    const shop = await open(t, browser, { https: selfSigned() })
+    const page = await shop.tab()
+    await putIn(page, 'Fig')
+    await signIn(page)
+    await shows(page, 'fig', 1)
+    const cookies = await shop.context.cookies(shop.origin)
+    t.match(cookies, [
+      {
+        name: '__Host-shop',
+        value: anId,
+        domain: 'localhost',
+        path: '/',
+        httpOnly: true,
+        secure: true,
+        sameSite: 'Lax'
+      }
+    ])
+    t.equal(cookies.length, 1)
 
-  const port = await otherSite(t, 'planted', { 'set-cookie': ['__Host-shop=planted; Path=/', 'planted=yes; Path=/'] })
-  await page.goto(`http://localhost:${port}`)
-  await page.goto(shop.origin)
-  await page.waitForSelector('text="Ada"')
-  t.same((await shop.context.cookies(shop.origin)).map(({ name }) => name).toSorted(), ['__Host-shop', 'planted'])
-  await signOut(page)
-  t.equal(await shop.id(), undefined)
-})
+    const port = await otherSite(t, 'planted', {
+      'set-cookie': ['__Host-shop=planted; Path=/', 'planted=yes; Path=/']
+    })
+    await page.goto(`http://localhost:${port}`)
+    await page.goto(shop.origin)
+    await page.waitForSelector('text="Ada"')
+    t.same((await shop.context.cookies(shop.origin)).map(({ name }) => name).toSorted(), [
+      '__Host-shop',
+      'planted'
+    ])
+    await signOut(page)
+    t.equal(await shop.id(), undefined)
+  }
+)
 
 t.test('one command opens the shop', async (t) => {
-  const child = spawn(process.execPath, ['examples/shop/server.js'], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['examples/shop/server.js'], {
+    env: { ...process.env, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   t.teardown(async () => {
     child.kill()
     await once(child, 'close')
   })
-  const [line] = await once(child.stdout.setEncoding('utf8'), 'data') as [string]
+  const [line] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string]
   const page = await (await browser.newContext()).newPage()
   await page.goto(/http:\S+/.exec(line)?.[0] as string)
   t.equal(await page.title(), 'The Orchard')

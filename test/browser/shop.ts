@@ -11,26 +11,39 @@ import { TestClock } from '../../lib/testing/index.ts'
 import { Gate } from '../races/gate.ts'
 
 interface BuildOptions {
-  readonly https?: { readonly cert: Buffer, readonly key: Buffer }
+  readonly https?: { readonly cert: Buffer; readonly key: Buffer }
   readonly session?: SessionOptions
 }
 
 // The example names the package: here that is the code under test, not what was built last.
 const lib = new URL('../../lib/index.js', import.meta.url).href
-register(`data:text/javascript,${encodeURIComponent(`
+register(
+  `data:text/javascript,${encodeURIComponent(`
   export const resolve = (name, context, next) => next(name === 'fastify-holdfast' ? '${lib}' : name, context)
-`)}`)
-const { build } = await import(new URL('../../../examples/shop/shop.js', import.meta.url).href) as {
+`)}`
+)
+const { build } = (await import(
+  new URL('../../../examples/shop/shop.js', import.meta.url).href
+)) as {
   readonly build: (options: BuildOptions) => Promise<FastifyInstance>
 }
 
 /** Where Chromium is; undefined if there is none. */
 export const chromiumPath: string | undefined = [
-  process.env['CHROMIUM_PATH'] ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'
+  process.env['CHROMIUM_PATH'] ?? '',
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome'
 ].find((path) => existsSync(path))
 
 export const chromiumArguments: readonly string[] = [
-  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
   '--host-resolver-rules=MAP localhost 127.0.0.1'
 ]
 
@@ -49,10 +62,14 @@ export interface Shop {
   stored(id: string | undefined): Promise<unknown>
 }
 
-export async function open(t: Test, browser: Browser, { https, session }: BuildOptions = {}): Promise<Shop> {
+export async function open(
+  t: Test,
+  browser: Browser,
+  { https, session }: BuildOptions = {}
+): Promise<Shop> {
   const clock = new TestClock()
   const gate = new Gate(new MemoryStore({ clock }))
-  const app = await build({ ...https && { https }, session: { clock, store: gate, ...session } })
+  const app = await build({ ...(https && { https }), session: { clock, store: gate, ...session } })
   t.teardown(async () => {
     // First: its idle connections would keep the server open.
     await context.close()
@@ -60,7 +77,10 @@ export async function open(t: Test, browser: Browser, { https, session }: BuildO
   })
   await app.listen({ port: 0, host: '127.0.0.1' })
   const origin = `${https === undefined ? 'http' : 'https'}://localhost:${(app.server.address() as AddressInfo).port}`
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1080, height: 616 } })
+  const context = await browser.newContext({
+    ignoreHTTPSErrors: true,
+    viewport: { width: 1080, height: 616 }
+  })
   context.setDefaultTimeout(60_000)
   return {
     app,
@@ -73,7 +93,8 @@ export async function open(t: Test, browser: Browser, { https, session }: BuildO
       return page
     },
     async id() {
-      return (await context.cookies(origin)).find(({ name }) => /^(?:__Host-)?shop$/.test(name))?.value
+      return (await context.cookies(origin)).find(({ name }) => /^(?:__Host-)?shop$/.test(name))
+        ?.value
     },
     async stored(id = '') {
       return (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
@@ -81,7 +102,8 @@ export async function open(t: Test, browser: Browser, { https, session }: BuildO
   }
 }
 
-// Buttons are pressed by key: before a click Playwright waits for frames, which a tab in the background has few of.
+// Buttons are pressed by key: before a click Playwright waits for frames, which a tab in the
+// background has few of.
 
 export async function signIn(page: Page, user = 'Ada'): Promise<void> {
   await page.fill('[name=user]', user)

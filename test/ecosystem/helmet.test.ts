@@ -33,22 +33,32 @@ const secured = {
 }
 
 for (const first of ['helmet', 'sessions'] as const) {
-  overAnswers(t, 'its headers and ours are on one reply, also when the commit fails, ' +
-    `with ${first} registered first`, async (t, over) => {
-    const app = await site(t, over, first)
-    const reply = await app.inject('/')
-    t.equal(reply.statusCode, 200)
-    t.match(reply.body, /^<script nonce="[0-9a-f]+"><\/script>$/)
-    t.match(reply.headers, { ...secured, 'cache-control': 'private', vary: 'Cookie, X-Session-ID' })
-    t.equal(setCookies(reply).length, 1)
-    t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' })
-    over.breakDown()
-    // The hook that fails to load a session is the last that runs: helmet goes before it.
-    for (const cookies of first === 'helmet' ? [{}, { session_id: carriedBy(reply).cookie as string }] : [{}]) {
-      const down = await app.inject({ url: '/', cookies })
-      t.equal(down.statusCode, 503)
-      t.match(down.headers, secured)
-      t.same(setCookies(down), [])
+  overAnswers(
+    t,
+    'its headers and ours are on one reply, also when the commit fails, ' +
+      `with ${first} registered first`,
+    async (t, over) => {
+      const app = await site(t, over, first)
+      const reply = await app.inject('/')
+      t.equal(reply.statusCode, 200)
+      t.match(reply.body, /^<script nonce="[0-9a-f]+"><\/script>$/)
+      t.match(reply.headers, {
+        ...secured,
+        'cache-control': 'private',
+        vary: 'Cookie, X-Session-ID'
+      })
+      t.equal(setCookies(reply).length, 1)
+      t.same(await stored(app, carriedBy(reply).cookie as string), { a: 'x' })
+      over.breakDown()
+      // The hook that fails to load a session is the last that runs: helmet goes before it.
+      for (const cookies of first === 'helmet'
+        ? [{}, { session_id: carriedBy(reply).cookie as string }]
+        : [{}]) {
+        const down = await app.inject({ url: '/', cookies })
+        t.equal(down.statusCode, 503)
+        t.match(down.headers, secured)
+        t.same(setCookies(down), [])
+      }
     }
-  })
+  )
 }

@@ -3,13 +3,18 @@ import type { Test } from 'tap'
 
 import type { SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
-import { backends, later, memory, type Backend } from './backends.ts'
+import { backends, later, memory, moving, type Backend } from './backends.ts'
 import { serve, type Served } from './serve.ts'
 import { nextTurn, WatchedStore, type Aging } from './stores.ts'
 
-export type Serve = (options?: SessionOptions, fastifyOptions?: FastifyServerOptions) => Promise<Served>
+export type Serve = (
+  options?: SessionOptions,
+  fastifyOptions?: FastifyServerOptions
+) => Promise<Served>
 
-/** What a test is given: all that it serves shares the store, and a clock that `advance` moves on. */
+/**
+ * What a test is given: all that it serves shares the store, and a clock that `advance` moves on.
+ */
 export interface Over {
   readonly store: WatchedStore
   readonly clock: TestClock
@@ -37,7 +42,9 @@ export function overEach(
         advance,
         serve: (options, fastifyOptions) => serve(t, { clock, store, ...options }, fastifyOptions),
         breakDown() {
-          const fail = (): never => { throw new Error('the store is down') }
+          const fail = (): never => {
+            throw new Error('the store is down')
+          }
           store.intercept = backend === memory ? fail : () => nextTurn().then(fail)
         }
       })
@@ -51,5 +58,7 @@ export function overEveryStore(
   name: string,
   test: (t: Test, serveOver: Serve, advance: Aging['advance']) => Promise<void>
 ): void {
-  overEach([...backends, later], t, name, (t, { serve, advance }) => test(t, serve, advance))
+  overEach([...backends, later, moving], t, name, (t, { serve, advance }) =>
+    test(t, serve, advance)
+  )
 }

@@ -2,7 +2,7 @@ import { MemoryStore } from '../../lib/index.ts'
 import type { TestClock } from '../../lib/testing/index.ts'
 import { postgresStore, skipPostgres } from './postgres.ts'
 import { redisStore, skipRedis } from './redis.ts'
-import { slow, type Aging } from './stores.ts'
+import { MovingStore, slow, type Aging } from './stores.ts'
 
 /** A kind of store that the promises are tested on. */
 export interface Backend {
@@ -16,7 +16,24 @@ export interface Backend {
 export const memory: Backend = {
   name: 'MemoryStore',
   skip: false,
-  open: async (clock) => ({ store: new MemoryStore({ clock, max: 100 }), advance: (milliseconds) => { clock.advance(milliseconds) } })
+  open: async (clock) => ({
+    store: new MemoryStore({ clock, max: 100 }),
+    advance: (milliseconds) => {
+      clock.advance(milliseconds)
+    }
+  })
+}
+
+/** Moves a session in one step, as PostgresStore does, and needs no server. */
+export const moving: Backend = {
+  name: 'MemoryStore with move',
+  skip: false,
+  open: async (clock) => ({
+    store: new MovingStore({ clock, max: 100 }),
+    advance: (milliseconds) => {
+      clock.advance(milliseconds)
+    }
+  })
 }
 
 /** Answers with promises, as a store on a server does, and needs none. */
@@ -25,7 +42,9 @@ export const later: Backend = {
   skip: false,
   open: async (clock) => ({
     store: slow(new MemoryStore({ clock })),
-    advance: (milliseconds) => { clock.advance(milliseconds) }
+    advance: (milliseconds) => {
+      clock.advance(milliseconds)
+    }
   })
 }
 
@@ -36,8 +55,11 @@ export const postgres: Backend = {
 }
 
 /** MemoryStore, and the stores on servers; BACKENDS=memory leaves these out. */
-export const backends: readonly Backend[] = process.env['BACKENDS'] === 'memory' ? [memory] : [
-  memory,
-  { name: 'RedisStore', skip: skipRedis, open: (clock) => redisStore(clock) },
-  postgres
-]
+export const backends: readonly Backend[] =
+  process.env['BACKENDS'] === 'memory'
+    ? [memory]
+    : [
+        memory,
+        { name: 'RedisStore', skip: skipRedis, open: (clock) => redisStore(clock) },
+        postgres
+      ]

@@ -9,10 +9,18 @@ export class Browser extends TestBrowser {
   }
 }
 
+/** The id in a browser's cookie. It is empty where there is none. */
+export function idIn({ cookies }: Browser): string {
+  return cookies.get('session_id') ?? ''
+}
+
 /** What a reply carries of the session. */
-export function carriedBy(reply: LightMyRequestResponse): { header: string | undefined, cookie: string | undefined } {
+export function carriedBy(reply: LightMyRequestResponse): {
+  header: string | undefined
+  cookie: string | undefined
+} {
   return {
     header: reply.headers['x-session-id'] as string | undefined,
-    cookie: reply.cookies.find(({ name }) => name === 'session_id')?.value
+    cookie: reply.cookies.findLast(({ name }) => name === 'session_id')?.value
   }
 }

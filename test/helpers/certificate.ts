@@ -10,13 +10,28 @@ export function certificate(now = Date.now()): Certificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const ecdsaWithSha256 = sequence(tlv(0x06, Buffer.from('2a8648ce3d040302', 'hex')))
   const localhost = Buffer.from('localhost')
-  const name = sequence(tlv(0x31, sequence(tlv(0x06, Buffer.from('550403', 'hex')), tlv(0x0c, localhost))))
-  const altName = sequence(tlv(0x06, Buffer.from('551d11', 'hex')), tlv(0x04, sequence(tlv(0x82, localhost))))
-  const toBeSigned = sequence(
-    tlv(0xa0, integer(2)), integer(1), ecdsaWithSha256, name, sequence(time(now - 86_400_000), time(now + 86_400_000)), name,
-    publicKey.export({ format: 'der', type: 'spki' }), tlv(0xa3, sequence(altName))
+  const name = sequence(
+    tlv(0x31, sequence(tlv(0x06, Buffer.from('550403', 'hex')), tlv(0x0c, localhost)))
   )
-  const der = sequence(toBeSigned, ecdsaWithSha256, tlv(0x03, Buffer.from([0]), sign('sha256', toBeSigned, privateKey)))
+  const altName = sequence(
+    tlv(0x06, Buffer.from('551d11', 'hex')),
+    tlv(0x04, sequence(tlv(0x82, localhost)))
+  )
+  const toBeSigned = sequence(
+    tlv(0xa0, integer(2)),
+    integer(1),
+    ecdsaWithSha256,
+    name,
+    sequence(time(now - 86_400_000), time(now + 86_400_000)),
+    name,
+    publicKey.export({ format: 'der', type: 'spki' }),
+    tlv(0xa3, sequence(altName))
+  )
+  const der = sequence(
+    toBeSigned,
+    ecdsaWithSha256,
+    tlv(0x03, Buffer.from([0]), sign('sha256', toBeSigned, privateKey))
+  )
   return {
     key: privateKey.export({ format: 'pem', type: 'pkcs8' }) as string,
     cert: `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replaceAll(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`
@@ -27,8 +42,12 @@ export function certificate(now = Date.now()): Certificate {
 
 function tlv(tag: number, ...contents: readonly Buffer[]): Buffer {
   const content = Buffer.concat(contents)
-  const { length } = content
-  return Buffer.concat([Buffer.from(length < 128 ? [tag, length] : length < 256 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 255]), content])
+  return Buffer.concat([Buffer.from([tag, ...lengthBytes(content.length)]), content])
+}
+
+function lengthBytes(length: number): number[] {
+  if (length < 128) return [length]
+  return length < 256 ? [0x81, length] : [0x82, length >> 8, length & 255]
 }
 
 function sequence(...contents: readonly Buffer[]): Buffer {

@@ -18,7 +18,7 @@ export interface Beside extends Over {
 /** One that answers at once, one on a server, and one that answers later. */
 const stores = [...backends.filter((backend) => backend !== postgres), later]
 
-const returned: Answer = (reply, value) => value === undefined ? reply : value
+const returned: Answer = (reply, value) => (value === undefined ? reply : value)
 
 const sent: Answer = (reply, value) => {
   if (value !== undefined) reply.send(value)
@@ -63,5 +63,9 @@ async function answered(
     }
   })
   const lines = served.flatMap(({ log }) => log)
-  t.same(lines.filter((line) => line.includes('FST_ERR_REP_ALREADY_SENT')), [], 'one reply each')
+  t.same(
+    lines.filter((line) => line.includes('FST_ERR_REP_ALREADY_SENT')),
+    [],
+    'one reply each'
+  )
 }

@@ -10,7 +10,11 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 
 /** Where nginx is; undefined if there is none. */
-export const nginxPath: string | undefined = [process.env['NGINX_PATH'] ?? '', '/usr/sbin/nginx', '/usr/local/sbin/nginx'].find((path) => existsSync(path))
+export const nginxPath: string | undefined = [
+  process.env['NGINX_PATH'] ?? '',
+  '/usr/sbin/nginx',
+  '/usr/local/sbin/nginx'
+].find((path) => existsSync(path))
 
 export interface Reply {
   readonly status: number
@@ -21,12 +25,17 @@ export interface Reply {
 /** Sends a GET request. */
 export type Ask = (path: string, headers?: OutgoingHttpHeaders) => Promise<Reply>
 
-/** Puts nginx before an app, as a cache that all its visitors share. No port is taken: both listen on sockets of one folder. */
+/**
+ * Puts nginx before an app, as a cache that all its visitors share. No port is taken: both listen
+ * on sockets of one folder.
+ */
 export async function nginx(t: Test, app: FastifyInstance, directives = ''): Promise<Ask> {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
   const socketPath = join(folder, 'nginx.sock')
   await app.listen({ path: join(folder, 'app.sock') })
-  writeFileSync(join(folder, 'nginx.conf'), `
+  writeFileSync(
+    join(folder, 'nginx.conf'),
+    `
     daemon off;
     master_process off;
     pid ${folder}/pid;
@@ -46,8 +55,13 @@ export async function nginx(t: Test, app: FastifyInstance, directives = ''): Pro
           add_header X-Cache $upstream_cache_status always;
         }
       }
-    }`)
-  const server = spawn(nginxPath as string, ['-e', 'stderr', '-p', folder, '-c', join(folder, 'nginx.conf')], { stdio: ['ignore', 'ignore', 'inherit'] })
+    }`
+  )
+  const server = spawn(
+    nginxPath as string,
+    ['-e', 'stderr', '-p', folder, '-c', join(folder, 'nginx.conf')],
+    { stdio: ['ignore', 'ignore', 'inherit'] }
+  )
   const ended = once(server, 'close')
   t.teardown(async () => {
     server.kill()

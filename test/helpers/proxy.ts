@@ -2,18 +2,26 @@ import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
-/** Stands between a client and a server on loopback: counts round trips, loses answers, and lets nothing pass. */
+/**
+ * Stands between a client and a server on loopback: counts round trips, loses answers, and lets
+ * nothing pass.
+ */
 export class Proxy {
-  /** How often a client has waited for the server: turns of the conversation, however many commands each held. */
+  /**
+   * How often a client has waited for the server: turns of the conversation, however many commands
+   * each held.
+   */
   roundTrips = 0
   #target: number
   readonly #server: Server
-  readonly #pairs = new Set<{ readonly client: Socket, readonly server: Socket }>()
+  readonly #pairs = new Set<{ readonly client: Socket; readonly server: Socket }>()
   #lost: (() => void) | undefined
 
   constructor(target: number) {
     this.#target = target
-    this.#server = createServer((client) => { this.#relay(client) })
+    this.#server = createServer((client) => {
+      this.#relay(client)
+    })
   }
 
   get port(): number {
@@ -26,9 +34,14 @@ export class Proxy {
     return this
   }
 
-  /** The next answer of the server is thrown away, and the connection with it. Settles when that has happened. */
+  /**
+   * The next answer of the server is thrown away, and the connection with it. Settles when that has
+   * happened.
+   */
   loseNextAnswer(): Promise<void> {
-    return new Promise((resolve) => { this.#lost = resolve })
+    return new Promise((resolve) => {
+      this.#lost = resolve
+    })
   }
 
   /** Nothing passes any more in either direction, and nobody is told. */
@@ -87,7 +100,10 @@ export class Proxy {
       client.destroy()
       lost()
     })
-    for (const [one, other] of [[client, server], [server, client]]) {
+    for (const [one, other] of [
+      [client, server],
+      [server, client]
+    ]) {
       one.setNoDelay(true)
       one.on('error', () => {})
       one.on('close', () => {

@@ -13,10 +13,13 @@ import { freePort } from './ports.ts'
 import type { Aging } from './stores.ts'
 
 /** The server to start: REDIS_SERVER, or what is installed. */
-const binary = [process.env['REDIS_SERVER'], 'redis-server', 'valkey-server'].find((name) => name !== undefined && spawnSync(name, ['--version']).status === 0)
+const binary = [process.env['REDIS_SERVER'], 'redis-server', 'valkey-server'].find(
+  (name) => name !== undefined && spawnSync(name, ['--version']).status === 0
+)
 
 /** Why tests that start a server can't run; false where they can. */
-export const skipOwnServer: string | false = binary === undefined && 'neither redis-server nor valkey-server is installed'
+export const skipOwnServer: string | false =
+  binary === undefined && 'neither redis-server nor valkey-server is installed'
 
 /** Why tests that need a server can't run; false where they can. */
 export const skipRedis: string | false = process.env['REDIS_URL'] === undefined && skipOwnServer
@@ -40,12 +43,31 @@ export class RedisServer {
   }
 
   async start(...args: readonly string[]): Promise<void> {
-    this.#process = spawn(binary as string, [
-      '--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no', '--daemonize', 'no', ...this.#args, ...args
-    ], { stdio: 'ignore' })
+    this.#process = spawn(
+      binary as string,
+      [
+        '--port',
+        String(this.port),
+        '--bind',
+        '127.0.0.1',
+        '--dir',
+        this.#folder,
+        '--save',
+        '',
+        '--appendonly',
+        'no',
+        '--daemonize',
+        'no',
+        ...this.#args,
+        ...args
+      ],
+      { stdio: 'ignore' }
+    )
     const client = createClient({ url: this.url, socket: { reconnectStrategy: 20 } })
     client.on('error', () => {})
-    const ended = once(this.#process, 'exit').then(() => { throw new Error(`${binary} did not start`) })
+    const ended = once(this.#process, 'exit').then(() => {
+      throw new Error(`${binary} did not start`)
+    })
     try {
       await Promise.race([client.connect(), ended])
     } finally {
@@ -95,25 +117,30 @@ let shared: Promise<string> | undefined
 
 /** The address of a server that serves all tests of a file: REDIS_URL, or one that is started. */
 export function redisUrl(): Promise<string> {
-  return shared ??= process.env['REDIS_URL'] === undefined ? startRedis(t).then(({ url }) => url) : Promise.resolve(process.env['REDIS_URL'])
+  return (shared ??=
+    process.env['REDIS_URL'] === undefined
+      ? startRedis(t).then(({ url }) => url)
+      : Promise.resolve(process.env['REDIS_URL']))
 }
 
 /** A connected client of node-redis, which ends with the test. */
 export async function connect(t: Test, url?: string): Promise<ReturnType<typeof createClient>> {
-  const client = createClient({ url: url ?? await redisUrl(), socket: { reconnectStrategy: 20 } })
+  const client = createClient({ url: url ?? (await redisUrl()), socket: { reconnectStrategy: 20 } })
   client.on('error', () => {})
-  t.teardown(() => { client.destroy() })
-  return await client.connect() as ReturnType<typeof createClient>
+  t.teardown(() => {
+    client.destroy()
+  })
+  return (await client.connect()) as ReturnType<typeof createClient>
 }
 
 let control: ReturnType<typeof connect> | undefined
 
 /** By what a test reaches past the store. */
 export function redis(): ReturnType<typeof connect> {
-  return control ??= connect(t)
+  return (control ??= connect(t))
 }
 
-/** Makes every record of a prefix older, as if so many milliseconds had passed on the server. */
+/** Has every key of a prefix expire earlier, as if so much time had passed on the server. */
 const age = `
 local cursor, by = '0', tonumber(ARGV[2])
 repeat
@@ -121,24 +148,27 @@ repeat
   cursor = page[1]
   for _, key in ipairs(page[2]) do
     local left = redis.call('PTTL', key) - by
-    if left <= 0 then
-      redis.call('DEL', key)
-    else
-      local createdAt, rest = string.match(redis.call('GET', key), '^(%d+)(.*)$')
-      redis.call('SET', key, string.format('%.0f', createdAt - by) .. rest, 'PX', left)
-    end
+    if left <= 0 then redis.call('DEL', key) else redis.call('PEXPIRE', key, left) end
   end
 until cursor == '0'
 `
 
-/** An empty store, whose records age by the test's clock: on another client than that of the tests, if one is given. */
-export async function redisStore(clock: TestClock, client?: RedisClient, nodes?: readonly Evaluator[]): Promise<Aging<RedisStore>> {
+/**
+ * An empty store, whose records age by the test's clock: on another client than that of the tests,
+ * if one is given.
+ */
+export async function redisStore(
+  clock: TestClock,
+  client?: RedisClient,
+  nodes?: readonly Evaluator[]
+): Promise<Aging<RedisStore>> {
   const prefix = `test:${randomUUID()}:`
   const servers = nodes ?? [await redis()]
   return {
-    store: new RedisStore({ client: client ?? await redis(), prefix, clock }),
+    store: new RedisStore({ client: client ?? (await redis()), prefix, clock }),
     async advance(milliseconds) {
-      for (const server of servers) await server.eval(age, { keys: [], arguments: [prefix, String(milliseconds)] })
+      for (const server of servers)
+        await server.eval(age, { keys: [], arguments: [prefix, String(milliseconds)] })
       clock.advance(milliseconds)
     }
   }
@@ -147,20 +177,32 @@ export async function redisStore(clock: TestClock, client?: RedisClient, nodes?:
 type Evaluator = Pick<NodeRedisClient, 'eval'>
 
 /** Three servers that are a cluster, without replicas. */
-export async function startCluster(t: Test): Promise<{ readonly ports: readonly number[], readonly nodes: readonly Evaluator[] }> {
-  const servers = await Promise.all([0, 1, 2].map(async () => {
-    const server = new RedisServer(await clusterPort(), ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000'])
-    t.teardown(() => server.close())
-    await server.start()
-    return server
-  }))
+export async function startCluster(
+  t: Test
+): Promise<{ readonly ports: readonly number[]; readonly nodes: readonly Evaluator[] }> {
+  const servers = await Promise.all(
+    [0, 1, 2].map(async () => {
+      const server = new RedisServer(await clusterPort(), [
+        '--cluster-enabled',
+        'yes',
+        '--cluster-node-timeout',
+        '2000'
+      ])
+      t.teardown(() => server.close())
+      await server.start()
+      return server
+    })
+  )
   const clients = await Promise.all(servers.map(({ url }) => connect(t, url)))
   for (const [index, client] of clients.entries()) {
-    const slots = Array.from({ length: 16_384 }, (_, slot) => slot).filter((slot) => Math.floor(slot / 5462) === index)
+    const slots = Array.from({ length: 16_384 }, (_, slot) => slot).filter(
+      (slot) => Math.floor(slot / 5462) === index
+    )
     await client.sendCommand(['CLUSTER', 'ADDSLOTS', ...slots.map(String)])
     await client.sendCommand(['CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1)])
   }
-  for (const { port } of servers.slice(1)) await clients[0].sendCommand(['CLUSTER', 'MEET', '127.0.0.1', String(port)])
+  for (const { port } of servers.slice(1))
+    await clients[0].sendCommand(['CLUSTER', 'MEET', '127.0.0.1', String(port)])
   for (const client of clients) {
     for (;;) {
       const info = await client.sendCommand<string>(['CLUSTER', 'INFO'])

@@ -1,6 +1,12 @@
-import type { MaybePromise, SessionRecord, SessionStore } from '../../lib/index.ts'
+import {
+  MemoryStore,
+  type MaybePromise,
+  type SessionRecord,
+  type SessionStore,
+  type SessionTrace
+} from '../../lib/index.ts'
 
-export type Verb = 'get' | 'create' | 'update' | 'touch' | 'delete'
+export type Verb = 'get' | 'create' | 'update' | 'touch' | 'delete' | 'retire' | 'move'
 
 /** A call of a store, as a test sees it. */
 export interface Call {
@@ -11,16 +17,23 @@ export interface Call {
 /** Stands before a store, and lets a test watch and break its calls. */
 export class WatchedStore implements SessionStore {
   readonly calls: Call[] = []
+  /** There if the store has it. */
+  readonly move?: Required<SessionStore>['move']
   readonly #inner: SessionStore
 
   constructor(inner: SessionStore) {
     this.#inner = inner
+    if (inner.move === undefined) return
+    const able = inner as Required<SessionStore>
+    this.move = (key, record, trace) =>
+      this.#through('move', key, () => able.move(key, record, trace))
   }
 
   /** What happens to a call; the default passes it on. A test replaces it. */
-  intercept: <T>(call: Call, pass: () => MaybePromise<T>) => MaybePromise<T> = (_call, pass) => pass()
+  intercept: <T>(call: Call, pass: () => MaybePromise<T>) => MaybePromise<T> = (_call, pass) =>
+    pass()
 
-  get(key: string): MaybePromise<SessionRecord | undefined> {
+  get(key: string): MaybePromise<SessionRecord | SessionTrace | undefined> {
     return this.#through('get', key, () => this.#inner.get(key))
   }
 
@@ -36,8 +49,12 @@ export class WatchedStore implements SessionStore {
     return this.#through('touch', key, () => this.#inner.touch(key, expiresAt))
   }
 
-  delete(key: string): MaybePromise<SessionRecord | undefined> {
+  delete(key: string): MaybePromise<SessionRecord | SessionTrace | true | undefined> {
     return this.#through('delete', key, () => this.#inner.delete(key))
+  }
+
+  retire(key: string, trace: SessionTrace): MaybePromise<boolean> {
+    return this.#through('retire', key, () => this.#inner.retire(key, trace))
   }
 
   /** The verbs called since the last time, and forgets them. */
@@ -52,13 +69,25 @@ export class WatchedStore implements SessionStore {
   }
 }
 
+/** A MemoryStore that can move a session in one step, as PostgresStore can. */
+export class MovingStore extends MemoryStore {
+  move(key: string, record: SessionRecord, trace: SessionTrace): boolean {
+    const departed = this.get(key)
+    if (departed?.version !== trace.version || departed.successor !== undefined) return false
+    return this.create(trace.successor, record) && this.retire(key, trace)
+  }
+}
+
 /** A store, and how time passes for it and for the test's clock. */
 export interface Aging<Store extends SessionStore = SessionStore> {
   readonly store: Store
   readonly advance: (milliseconds: number) => MaybePromise<void>
 }
 
-/** Answers every call with a promise, a turn of the event loop later: as a store on a network does. */
+/**
+ * Returns a promise from every call, and settles it a turn of the event loop later: as a store on a
+ * network does.
+ */
 export function slow(inner: SessionStore): WatchedStore {
   const store = new WatchedStore(inner)
   store.intercept = async (_call, pass) => {
@@ -70,6 +99,17 @@ export function slow(inner: SessionStore): WatchedStore {
   return store
 }
 
+/** What stands before a store in a test, and lets the test watch it. */
+export type Wrap = (inner: SessionStore) => WatchedStore
+
+/** A store that returns plain values, and one that returns promises: a test runs once over each. */
+export const wraps: Readonly<Record<'memory store' | 'slow store', Wrap>> = {
+  'memory store': (inner) => new WatchedStore(inner),
+  'slow store': slow
+}
+
 export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => { setImmediate(resolve) })
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
 }

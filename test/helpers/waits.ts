@@ -1,12 +1,28 @@
 import type { SessionOptions } from '../../lib/index.ts'
 
-/** How often a request of a returning visitor waits for the server, if nobody else is about. */
-export const waits: readonly [what: string, url: string, roundTrips: number, options?: SessionOptions][] = [
-  ['a request that does not look at its session', '/look-away', 1],
-  ['a request that reads', '/read', 1],
-  ['a request that writes', '/write/new', 2],
-  ['a request that touches', '/touch', 2],
-  ['a request that reads, each one touching', '/read', 2, { touchAfter: 0 }],
-  ['a login', '/login', 3],
-  ['a logout', '/logout', 2]
+interface Wait {
+  /** What is sent. */
+  readonly what: string
+  readonly url: string
+  /** How often it waits for the server, if nobody else is about. */
+  readonly roundTrips: number
+  /** The same where the store moves a session in one step. */
+  readonly whereItMoves?: number
+  readonly options?: SessionOptions
+}
+
+/** The requests of a returning visitor. */
+export const waits: readonly Wait[] = [
+  { what: 'a request that does not look at its session', url: '/look-away', roundTrips: 1 },
+  { what: 'a request that reads', url: '/read', roundTrips: 1 },
+  { what: 'a request that writes', url: '/write/new', roundTrips: 2 },
+  { what: 'a request that touches', url: '/touch', roundTrips: 2 },
+  {
+    what: 'a request that reads, each one touching',
+    url: '/read',
+    roundTrips: 2,
+    options: { touchAfter: 0 }
+  },
+  { what: 'a login', url: '/login', roundTrips: 3, whereItMoves: 2 },
+  { what: 'a logout', url: '/logout', roundTrips: 2 }
 ]

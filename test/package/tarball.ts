@@ -1,5 +1,6 @@
-// What users install, in projects of every kind: packs the package, installs it into a folder of its own, and uses it there. Needs the registry.
-// On Node's own test runner: tap would put itself before every program that is started here.
+// What users install, in projects of every kind: packs the package, installs it into a folder of
+// its own, and uses it there. Needs the registry. On Node's own test runner: tap would put itself
+// before every program that is started here.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -12,14 +13,20 @@ import { majors, nodeOf } from '../helpers/nodes.ts'
 
 const execute = promisify(execFile)
 
-interface Manifest { readonly name: string, readonly exports: Readonly<Record<string, unknown>>, readonly dependencies: Readonly<Record<string, string>> }
+interface Manifest {
+  readonly name: string
+  readonly exports: Readonly<Record<string, unknown>>
+  readonly dependencies: Readonly<Record<string, string>>
+}
 
 const fixtures = 'test/package/consumers'
 const compilers = ['5.9', '6', '7']
 const together = { concurrency: availableParallelism() }
 
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-package-'))
-after(() => { rmSync(folder, { recursive: true, force: true }) })
+after(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 
 function readJson(path: string): unknown {
   return JSON.parse(readFileSync(path, 'utf8'))
@@ -27,16 +34,25 @@ function readJson(path: string): unknown {
 
 const { exports, name } = readJson('package.json') as Manifest
 /** What users import: `fastify-holdfast`, `fastify-holdfast/testing` … */
-const entries = Object.keys(exports).filter((subpath) => !subpath.endsWith('.json')).map((subpath) => `${name}${subpath.slice(1)}`)
+const entries = Object.keys(exports)
+  .filter((subpath) => !subpath.endsWith('.json'))
+  .map((subpath) => `${name}${subpath.slice(1)}`)
 
-/** Runs a program in the folder of a project, and answers what it printed; fails with all of that, if it fails. */
+/**
+ * Runs a program in the folder of a project, and answers what it printed; fails with all of that,
+ * if it fails.
+ */
 async function run(project: string, program: string, ...args: string[]): Promise<string> {
   try {
     const { stdout, stderr } = await execute(program, args, { cwd: join(folder, project) })
     if (stderr !== '') throw Object.assign(new Error(`${program} complained`), { stdout, stderr })
     return stdout
   } catch (error) {
-    const { message, stdout = '', stderr = '' } = error as Error & { stdout?: string, stderr?: string }
+    const {
+      message,
+      stdout = '',
+      stderr = ''
+    } = error as Error & { stdout?: string; stderr?: string }
     throw new Error(`${message}\n${stdout}\n${stderr}`, { cause: error })
   }
 }
@@ -46,40 +62,85 @@ function bin(path: string): string {
   return join(folder, 'node_modules', path)
 }
 
-/** Compiles a project. Answers the file and the code of each error, files by the package that they belong to. */
+/**
+ * Compiles a project. Answers the file and the code of each error, files by the package that they
+ * belong to.
+ */
 async function compile(project: string, compiler: string, ...args: string[]): Promise<string[]> {
-  const output = await run(project, process.execPath, bin(`typescript-${compiler}/bin/tsc`), ...args).catch((error: unknown) => String(error))
+  const output = await run(
+    project,
+    process.execPath,
+    bin(`typescript-${compiler}/bin/tsc`),
+    ...args
+  ).catch((error: unknown) => String(error))
   const errors = output.split('\n').filter((line) => /error TS\d+/.test(line))
   if (errors.length === 0 && output.trim() !== '') throw new Error(output)
-  return errors.map((line) => line.replace(/^.*?node_modules\//, '').replace(/\(\d+,\d+\): error (TS\d+): .*/, ' $1')).toSorted()
+  return errors
+    .map((line) =>
+      line.replace(/^.*?node_modules\//, '').replace(/\(\d+,\d+\): error (TS\d+): .*/, ' $1')
+    )
+    .toSorted()
 }
 
-/** A program that names everything that the entries export, nothing less and nothing more, for the compilers to agree or not. */
+/**
+ * A program that names everything that the entries export, nothing less and nothing more, for the
+ * compilers to agree or not.
+ */
 function naming(exported: Readonly<Record<string, readonly string[]>>): string {
-  return Object.entries(exported).map(([entry, names], index) => [
-    `import * as entry${index} from '${entry}'`,
-    `import { ${names.join(', ')} } from '${entry}'`,
-    `export const all${index}: Record<Exclude<keyof typeof entry${index}, 'default' | 'module.exports'>, unknown> = { ${names.join(', ')} }`
-  ].join('\n')).join('\n')
+  return Object.entries(exported)
+    .map(([entry, names], index) =>
+      [
+        `import * as entry${index} from '${entry}'`,
+        `import { ${names.join(', ')} } from '${entry}'`,
+        `export const all${index}: Record<Exclude<keyof typeof entry${index}, 'default' | 'module.exports'>, unknown> = { ${names.join(', ')} }`
+      ].join('\n')
+    )
+    .join('\n')
 }
 
-const [{ filename, files, unpackedSize }] = JSON.parse((await execute('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder])).stdout) as
-  [{ filename: string, unpackedSize: number, files: Array<{ path: string, size: number }> }]
+const [{ filename, files, unpackedSize }] = JSON.parse(
+  (await execute('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder]))
+    .stdout
+) as [{ filename: string; unpackedSize: number; files: Array<{ path: string; size: number }> }]
 const tarball = join(folder, basename(filename))
 
 cpSync(fixtures, folder, { recursive: true })
-for (const project of ['esm-ts', 'cjs-ts', 'bundler']) cpSync(join(folder, 'app.ts'), join(folder, project, 'app.ts'))
+for (const project of ['esm-ts', 'cjs-ts', 'bundler'])
+  cpSync(join(folder, 'app.ts'), join(folder, project, 'app.ts'))
 const manifest = readJson(join(folder, 'package.json')) as Manifest
-writeFileSync(join(folder, 'package.json'), JSON.stringify({ ...manifest, dependencies: { ...manifest.dependencies, [name]: `file:${basename(tarball)}` } }))
-await execute('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'], { cwd: folder })
+writeFileSync(
+  join(folder, 'package.json'),
+  JSON.stringify({
+    ...manifest,
+    dependencies: { ...manifest.dependencies, [name]: `file:${basename(tarball)}` }
+  })
+)
+await execute(
+  'npm',
+  ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'],
+  { cwd: folder }
+)
 
-const exported = JSON.parse(await run('cjs-js', process.execPath, 'subpaths.js')) as Record<string, string[]>
-for (const project of ['esm-ts', 'cjs-ts', 'bundler']) writeFileSync(join(folder, project, 'names.ts'), naming(exported))
+const exported = JSON.parse(await run('cjs-js', process.execPath, 'subpaths.js')) as Record<
+  string,
+  string[]
+>
+for (const project of ['esm-ts', 'cjs-ts', 'bundler'])
+  writeFileSync(join(folder, project, 'names.ts'), naming(exported))
 
 test('the tarball holds what users need, and no more', (t) => {
-  const others = files.map(({ path }) => path).filter((path) => !/^dist\/(?:lib|types)\/.*\.(?:js|d\.ts)$/.test(path))
-  assert.deepEqual(others.filter((path) => path !== 'SECURITY.md').toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
-  t.diagnostic(`${files.length} files, ${unpackedSize} bytes: JavaScript ${sizeOf('.js')}, declarations ${sizeOf('.d.ts')}, documents ${sizeOf('.md')}`)
+  const others = files
+    .map(({ path }) => path)
+    .filter((path) => !/^dist\/(?:lib|types)\/.*\.(?:js|d\.ts)$/.test(path))
+  assert.deepEqual(others.filter((path) => path !== 'SECURITY.md').toSorted(), [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'package.json'
+  ])
+  t.diagnostic(
+    `${files.length} files, ${unpackedSize} bytes: JavaScript ${sizeOf('.js')}, declarations ${sizeOf('.d.ts')}, documents ${sizeOf('.md')}`
+  )
 })
 
 function sizeOf(end: string): number {
@@ -93,7 +154,9 @@ test('import and require() of every entry give the same, one copy of each', () =
 
 describe('linters of packages', together, () => {
   for (const linter of ['lint:package', 'lint:types']) {
-    test(`npm run ${linter}`, async () => { await execute('npm', ['run', linter, '--', tarball]) })
+    test(`npm run ${linter}`, async () => {
+      await execute('npm', ['run', linter, '--', tarball])
+    })
   }
 })
 
@@ -109,7 +172,16 @@ describe('JavaScript', together, () => {
   for (const file of ['cjs-js/main.js', 'bundler/app.ts']) {
     test(`${file}, bundled into one file`, async () => {
       const output = `bundled/${file}.cjs`
-      await run('.', bin('.bin/esbuild'), file, '--bundle', '--platform=node', '--external:fastify', `--outfile=${output}`, '--log-level=warning')
+      await run(
+        '.',
+        bin('.bin/esbuild'),
+        file,
+        '--bundle',
+        '--platform=node',
+        '--external:fastify',
+        `--outfile=${output}`,
+        '--log-level=warning'
+      )
       assert.equal(await run('.', process.execPath, output), 'works\n')
     })
   }
@@ -122,9 +194,16 @@ const ours = `${name}/dist/types/fastify.d.ts`
 
 type Check = [project: string, checks: 'its own files' | 'all', finds: readonly string[]]
 
-const alone: readonly Check[] = [['esm-ts', 'all', []], ['cjs-ts', 'all', []], ['bundler', 'all', []]]
+const alone: readonly Check[] = [
+  ['esm-ts', 'all', []],
+  ['cjs-ts', 'all', []],
+  ['bundler', 'all', []]
+]
 
-/** Beside the declarations of others: a project, whether it checks those of its packages too, and what it then finds. */
+/**
+ * Beside the declarations of others: a project, whether it checks those of its packages too, and
+ * what it then finds.
+ */
 const inCompany: readonly Check[] = [
   ['company', 'its own files', []],
   // Types that flash and passport name, and do not bring.
@@ -141,9 +220,14 @@ for (const compiler of compilers) {
     for (const [project, checks, finds] of compiler === '6' ? alone : [...alone, ...inCompany]) {
       test(`${project}, checking ${checks}: ${finds.length === 0 ? 'compiles' : 'finds what is known, and no more'}`, async () => {
         const emits = project.endsWith('-ts')
-        const args = ['--skipLibCheck', String(checks !== 'all'), ...emits ? ['--outDir', `out/${compiler}`] : []]
+        const args = [
+          '--skipLibCheck',
+          String(checks !== 'all'),
+          ...(emits ? ['--outDir', `out/${compiler}`] : [])
+        ]
         assert.deepEqual(await compile(project, compiler, ...args), finds)
-        if (emits) assert.equal(await run(project, process.execPath, `out/${compiler}/app.js`), 'works\n')
+        if (emits)
+          assert.equal(await run(project, process.execPath, `out/${compiler}/app.js`), 'works\n')
       })
     }
   })

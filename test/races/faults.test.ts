@@ -1,16 +1,17 @@
 import { isDeepStrictEqual } from 'node:util'
-import Fastify, { type FastifyInstance } from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 
 import '../helpers/data.ts'
-import sessionPlugin, { MemoryStore } from '../../lib/index.ts'
-import { TestClock } from '../../lib/testing/index.ts'
-import { Browser, carriedBy } from '../helpers/browser.ts'
-import { nextTurn, slow, type WatchedStore } from '../helpers/stores.ts'
+import type { Session } from '../../lib/index.ts'
+import { carriedBy } from '../helpers/browser.ts'
+import { nextTurn, slow } from '../helpers/stores.ts'
+import { world, type World } from '../helpers/world.ts'
 
 /** What may befall a store call, as the store sees it. */
 const fates = {
-  'fails before it takes effect': async () => { throw new Error('connection refused') },
+  'fails before it takes effect': async () => {
+    throw new Error('connection refused')
+  },
   'takes effect, and its answer is lost': async (pass: () => unknown) => {
     await pass()
     throw new Error('connection reset')
@@ -22,113 +23,148 @@ const fates = {
   }
 } as const
 
-/** Every path through the store: what a request does, and what is stored if it does it (null: the session is gone). */
-const paths: Record<string, { readonly url: string, readonly done: Record<string, unknown> | null }> = {
-  read: { url: '/read', done: { a: 'old', n: 0 } },
-  touch: { url: '/touch', done: { a: 'old', n: 0 } },
-  write: { url: '/write', done: { a: 'new', n: 0 } },
-  update: { url: '/update', done: { a: 'old', n: 1 } },
-  'update, then write': { url: '/update-then-write', done: { a: 'new', n: 1 } },
-  save: { url: '/save', done: { a: 'new', n: 0 } },
-  regenerate: { url: '/regenerate', done: null },
-  destroy: { url: '/destroy', done: null }
+interface Path {
+  readonly run: (session: Session) => unknown
+  /** What is stored if the request does it. It is null if the session is gone. */
+  readonly done: Record<string, unknown> | null
 }
 
-async function serve(store: WatchedStore, clock: TestClock): Promise<FastifyInstance> {
-  const app = Fastify()
-  await app.register(sessionPlugin, { store, clock })
-  app.get('/begin', async ({ session }) => Object.assign(session, { a: 'old', n: 0 }))
-  app.get('/read', async ({ session }) => ({ ...session }))
-  app.get('/touch', async ({ session }) => { session.touch() })
-  app.get('/write', async ({ session }) => { session.a = 'new' })
-  app.get('/update', async ({ session }) => { await session.update((draft) => { draft.n = (draft.n ?? 0) + 1 }) })
-  app.get('/update-then-write', async ({ session }) => {
-    await session.update((draft) => { draft.n = (draft.n ?? 0) + 1 })
-    session.a = 'new'
-  })
-  app.get('/save', async ({ session }) => {
-    session.a = 'new'
-    await session.save()
-  })
-  app.get('/regenerate', async ({ session }) => {
-    await session.regenerate()
-    session.a = 'new'
-  })
-  app.get('/destroy', async ({ session }) => { await session.destroy() })
-  return app
+/** Every path of a request through the store. */
+const paths: Record<string, Path> = {
+  read: { run: (session) => ({ ...session }), done: { a: 'old', n: 0 } },
+  touch: { run: (session) => session.touch(), done: { a: 'old', n: 0 } },
+  write: { run: write, done: { a: 'new', n: 0 } },
+  update: { run: count, done: { a: 'old', n: 1 } },
+  'update, then write': {
+    async run(session) {
+      await count(session)
+      write(session)
+    },
+    done: { a: 'new', n: 1 }
+  },
+  save: {
+    async run(session) {
+      write(session)
+      await session.save()
+    },
+    done: { a: 'new', n: 0 }
+  },
+  regenerate: {
+    async run(session) {
+      await session.regenerate()
+      write(session)
+    },
+    done: null
+  },
+  destroy: { run: (session) => session.destroy(), done: null }
 }
 
-function isAmong(data: unknown, allowed: readonly unknown[]): boolean {
-  return allowed.some((one) => isDeepStrictEqual(one, data))
+function write(session: Session): void {
+  session.a = 'new'
 }
 
-for (const [name, { url, done }] of Object.entries(paths)) {
-  t.test(`P4, P8: ${name}, with a fault at each of its store calls, is done once or answers 503, and everything works again afterwards`, async (t) => {
-    for (const [befalls, befall] of Object.entries(fates)) {
-      for (let place = 0; ; place += 1) {
-        const clock = new TestClock()
-        const store = slow(new MemoryStore({ clock }))
-        const usual = store.intercept
-        const app = await serve(store, clock)
-        const browser = new Browser(app)
-        await browser.get('/begin')
-        const id = browser.cookies.get('session_id') as string
-        store.taken()
+async function count(session: Session): Promise<void> {
+  await session.update((draft) => {
+    draft.n = (draft.n ?? 0) + 1
+  })
+}
 
-        let calls = 0
-        let struck: string | undefined
-        store.intercept = (call, pass) => {
-          if (calls++ !== place) return usual(call, pass)
-          struck = call.verb
-          return befall(pass)
-        }
-        let reply
-        void browser.send(url).then((answer) => { reply = answer })
-        while (reply === undefined) {
-          await nextTurn()
-          clock.advance(100)
-        }
-        store.intercept = usual
-        if (struck === undefined) break
-        const what = `${struck}, call ${place + 1}, ${befalls}`
+/** A world whose browser has a session that holds a: 'old', n: 0, over a store that is slow. */
+async function begin(t: Test): Promise<World> {
+  const scene = await world(t, {}, { wrap: slow })
+  await scene.visit((session) => {
+    Object.assign(session, { a: 'old', n: 0 })
+  })
+  scene.store.taken()
+  return scene
+}
 
-        const { statusCode } = reply as { statusCode: number }
-        const { cookie } = carriedBy(reply)
-        t.ok([200, 503].includes(statusCode), `${what}: ${statusCode}`)
-        const stored = (await app.sessions.get(app.sessions.publicIdOf(id)))?.data ?? null
-        if (statusCode === 200 || struck === 'touch') t.same(stored, done, `${what}: done`)
-        else t.ok(isAmong(stored, [{ a: 'old', n: 0 }, done, ...name === 'update, then write' ? [{ a: 'old', n: 1 }] : []]), `${what}: done or not: ${JSON.stringify(stored)}`)
-        if (statusCode === 503) {
-          t.match((reply as { body: string }).body, 'HOLDFAST_STORE_', what)
-          t.equal(cookie, undefined, `${what}: no id`)
+function isAmong(data: object | null, allowed: readonly unknown[]): boolean {
+  const plain = data === null ? null : { ...data }
+  return allowed.some((one) => isDeepStrictEqual(one, plain))
+}
+
+for (const [name, { run, done }] of Object.entries(paths)) {
+  t.test(
+    `P4, P8: ${name}, with a fault at each of its store calls, is done once or answers 503, and everything works again afterwards`,
+    async (t) => {
+      for (const [befalls, befall] of Object.entries(fates)) {
+        for (let place = 0; ; place += 1) {
+          const { app, browser, clock, route, store, ...scene } = await begin(t)
+          const usual = store.intercept
+          const id = scene.id()
+
+          let calls = 0
+          let struck: string | undefined
+          store.intercept = (call, pass) => {
+            if (calls++ !== place) return usual(call, pass)
+            struck = call.verb
+            return befall(pass)
+          }
+          let reply
+          void browser.send(route(run)).then((answer) => {
+            reply = answer
+          })
+          while (reply === undefined) {
+            await nextTurn()
+            clock.advance(100)
+          }
+          store.intercept = usual
+          if (struck === undefined) break
+          const what = `${struck}, call ${place + 1}, ${befalls}`
+
+          const { statusCode } = reply as { statusCode: number }
+          const { cookie } = carriedBy(reply)
+          t.ok([200, 503].includes(statusCode), `${what}: ${statusCode}`)
+          const stored = (await scene.stored(id)) ?? null
+          if (statusCode === 200 || struck === 'touch') t.same(stored, done, `${what}: done`)
+          else
+            t.ok(
+              isAmong(stored, [
+                { a: 'old', n: 0 },
+                done,
+                ...(name === 'update, then write' ? [{ a: 'old', n: 1 }] : [])
+              ]),
+              `${what}: done or not: ${JSON.stringify(stored)}`
+            )
+          if (statusCode === 503) {
+            t.match((reply as { body: string }).body, 'HOLDFAST_STORE_', what)
+            t.equal(cookie, undefined, `${what}: no id`)
+          }
+          t.equal((await browser.get('/read')).statusCode, 200, `${what}: works again`)
+          await app.close()
         }
-        t.equal((await browser.get('/read')).statusCode, 200, `${what}: works again`)
-        await app.close()
       }
     }
-  })
+  )
 }
 
-t.test('an update whose answer is lost is found among the writes that others have made since, and not made again', async (t) => {
-  const clock = new TestClock()
-  const store = slow(new MemoryStore({ clock }))
-  const app = await serve(store, clock)
-  t.teardown(() => app.close())
-  const browser = new Browser(app)
-  await browser.get('/begin')
-  for (const [others, statusCode, n] of [[3, 200, 4], [9, 503, 10]] as const) {
-    await app.sessions.update(app.sessions.publicIdOf(browser.cookies.get('session_id') as string), (draft) => { draft.n = 0 })
-    const usual = store.intercept
-    store.intercept = async (call, pass) => {
-      const answer = await usual(call, pass)
-      if (call.verb !== 'update') return answer
-      store.intercept = usual
-      for (let count = 0; count < others; count += 1) t.equal((await browser.send('/update')).statusCode, 200)
-      throw new Error('connection reset')
+t.test(
+  'an update whose answer is lost is found among the writes that others have made since, and not made again',
+  async (t) => {
+    const { app, browser, clock, id, store } = await begin(t)
+    const { browser: elsewhere } = await world(t, { clock, store })
+    elsewhere.cookies.set('session_id', id())
+    for (const [others, statusCode, n] of [
+      [3, 200, 4],
+      [9, 503, 10]
+    ] as const) {
+      await app.sessions.update(app.sessions.publicIdOf(id()), (draft) => {
+        draft.n = 0
+      })
+      const usual = store.intercept
+      store.intercept = async (call, pass) => {
+        const answer = await usual(call, pass)
+        if (call.verb !== 'update') return answer
+        store.intercept = usual
+        for (let count = 0; count < others; count += 1)
+          t.equal((await elsewhere.send('/update')).statusCode, 200)
+        throw new Error('connection reset')
+      }
+      const reply = await browser.send('/update')
+      t.equal(reply.statusCode, statusCode)
+      if (statusCode === 503) t.equal(reply.json().code, 'HOLDFAST_OUTCOME_UNKNOWN')
+      t.equal((await browser.get('/read')).json().n, n, `${others} others and this one, each once`)
     }
-    const reply = await browser.send('/update')
-    t.equal(reply.statusCode, statusCode)
-    if (statusCode === 503) t.equal(reply.json().code, 'HOLDFAST_OUTCOME_UNKNOWN')
-    t.equal((await browser.get('/read')).json().n, n, `${others} others and this one, each once`)
   }
-})
+)

@@ -1,4 +1,5 @@
 import { WatchedStore, type Verb } from '../helpers/stores.ts'
+import { signal } from '../helpers/waiting.ts'
 import type { SessionStore } from '../../lib/index.ts'
 
 /** A store call that was stopped. */
@@ -11,9 +12,16 @@ export interface Held {
 
 type When = 'before' | 'after'
 
-/** An asynchronous store at whose calls a test can stop a request: before the call takes effect, or after it and before its answer. */
+/**
+ * An asynchronous store at whose calls a test can stop a request: before the call takes effect, or
+ * after it and before its answer.
+ */
 export class Gate extends WatchedStore {
-  readonly #holds: { readonly verb: Verb, readonly when: When, readonly arrive: () => Promise<void> }[] = []
+  readonly #holds: {
+    readonly verb: Verb
+    readonly when: When
+    readonly arrive: () => Promise<void>
+  }[] = []
 
   constructor(inner: SessionStore) {
     super(inner)
@@ -25,12 +33,13 @@ export class Gate extends WatchedStore {
     }
   }
 
-  /** Stops the next call of this kind that no other hold stops. */
+  /**
+   * Stops the next call of this kind that no other hold stops. A call of `move` is both a `create`
+   * and a `retire`.
+   */
   hold(verb: Verb, when: When = 'before'): Held {
-    let arrived!: () => void
-    let release!: () => void
-    const reached = new Promise<void>((resolve) => { arrived = resolve })
-    const released = new Promise<void>((resolve) => { release = resolve })
+    const [reached, arrived] = signal()
+    const [released, release] = signal()
     this.#holds.push({
       verb,
       when,
@@ -43,7 +52,8 @@ export class Gate extends WatchedStore {
   }
 
   async #stop(verb: Verb, when: When): Promise<void> {
-    const index = this.#holds.findIndex((hold) => hold.verb === verb && hold.when === when)
+    const kinds = verb === 'move' ? ['move', 'create', 'retire'] : [verb]
+    const index = this.#holds.findIndex((hold) => kinds.includes(hold.verb) && hold.when === when)
     if (index !== -1) await this.#holds.splice(index, 1)[0]?.arrive()
   }
 }

@@ -2,10 +2,14 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
-/** How something is taken out: one place in one compiled file. */
+/**
+ * How something is taken out: the line of a source file that ends in the comment `mutant:` and the
+ * marker gives way to another. It is done to a copy of what was compiled.
+ */
 export interface Mutant {
   readonly file: string
-  readonly take: RegExp
+  readonly marker: string
+  /** What the compiled line becomes. */
   readonly put: string
 }
 
@@ -14,42 +18,135 @@ type Store = 'memory' | 'redis'
 /** What the stores hold together. */
 const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
   memory: {
-    'the version check': {
-      file: 'stores/memory.js', take: /if \(!isOfVersion\(found\.packed, expectedVersion\)\)\s+return false;/, put: ''
-    },
+    'the version check': { file: 'stores/memory.js', marker: 'version check', put: ';' },
     'the existence check': {
       file: 'stores/memory.js',
-      take: /(update\(key, record, expectedVersion\) \{\s+const found = this\.#find\(key\);\s+if \(found === undefined\)\s+)return false;/,
-      put: '$1return this.create(key, record);'
+      marker: 'existence check',
+      put: 'return this.create(key, record);'
+    },
+    'the trace, after an end by the old id': {
+      file: 'stores/memory.js',
+      marker: 'trace stays',
+      put: ';this.#remove(found);'
     }
   },
   redis: {
     'the version check': {
-      file: 'stores/redis.js', take: /if version ~= expected then return 0 end/, put: 'if not version then return 0 end'
+      file: 'stores/redis.js',
+      marker: 'version check',
+      put: 'if not version then return 0 end'
     },
     'the existence check': {
       file: 'stores/redis.js',
-      take: /if version ~= expected then return 0 end/,
-      put: 'if version and version ~= expected then return 0 end\ncreatedAt = createdAt or string.format("%.0f", redis.call("TIME")[1] * 1000)'
+      marker: 'version check',
+      put: [
+        'if version and version ~= expected then return 0 end',
+        'createdAt = createdAt or string.format("%.0f", redis.call("TIME")[1] * 1000)'
+      ].join('\n')
+    },
+    'the trace, after an end by the old id': {
+      file: 'stores/redis.js',
+      marker: 'trace stays',
+      put: "redis.call('DEL', KEYS[1])"
     }
   }
 }
 
 /** What lib is held together by over any store. */
 const inLib: Readonly<Record<string, Mutant>> = {
-  'the claim in regenerate': {
-    file: 'manager.js',
-    take: /const removed = work\.mayBeStored \? yield\* this\.#remove\(operation, work, regenerated\) : undefined;/,
-    put: 'const removed = (yield* this.#remove(operation, work, regenerated)) ?? record;'
+  'the way along a trace': {
+    file: 'session/end.js',
+    marker: 'follow',
+    put: 'next = undefined;'
   },
   'the liveness check before a cookie is refreshed': {
-    file: 'manager.js', take: /if \(liveUntil !== undefined\)/, put: 'if (true)'
+    file: 'session/touch.js',
+    marker: 'liveness check',
+    put: 'const isLive = true; liveUntil ??= state.expiresAt;'
   },
   'the merge': {
-    file: 'merge.js', take: /\.\.\.theirs \}/, put: '...mine }'
+    file: 'session/merge.js',
+    marker: 'merge',
+    put: 'const merged = { __proto__: null, ...mine };'
   },
-  'the recognition of one\'s own write': {
-    file: 'writer.js', take: /includesWrite\(found\.version, attempt\.record\.version\)/, put: 'false'
+  'the check that the session has not ended': {
+    file: 'session/batch.js',
+    marker: 'life',
+    put: 'const isStored = true;'
+  },
+  "the recognition of one's own write": {
+    file: 'session/send.js',
+    marker: 'recognition',
+    put: ';'
+  },
+  'a trace': {
+    file: 'session/move.js',
+    marker: 'retire',
+    put: 'const retire = async () => (await store.delete(departure.publicId)) !== undefined;'
+  },
+  'the version check of a move': {
+    file: 'session/move.js',
+    marker: 'retire',
+    put: `
+      const retire = async () => {
+        const now = await store.get(departure.publicId);
+        if (now === undefined || isTrace(now)) return false;
+        return store.retire(departure.publicId, { ...trace, version: now.version });
+      };`
+  },
+  'the order of a move: the successor first': {
+    file: 'session/store-changes.js',
+    marker: 'order',
+    put: `
+      const { departure } = state.moving;
+      if (departure?.record !== undefined && !state.hasLeft) {
+        state.hasLeft = true;
+        const { publicId: successor } = state.identity;
+        const expiresAt = tools.config.clock.now() + 600_000;
+        const trace = { successor, version: departure.record.version, expiresAt };
+        const retired = tools.store.retire(departure.publicId, trace);
+        return andThen(retired, () => storeChanges(tools, state, changes));
+      }`
+  },
+  'the merge of what was written beside a move': {
+    file: 'session/move.js',
+    marker: 'catch up',
+    put: 'const next = successor;'
+  },
+  'the refusal of a move whose session has ended': {
+    file: 'session/move.js',
+    marker: 'give up',
+    put: 'return arrive(moving, successor);'
+  },
+  'the removal of a successor to which nothing moves': {
+    file: 'session/move-outcome.js',
+    marker: 'clean up',
+    put: ''
+  },
+  'the successor of a move of unknown outcome': {
+    file: 'session/move.js',
+    marker: 'unknown',
+    put: 'await removeSuccessor(moving); throw answer.lostTo;'
+  },
+  'the new id after a creation that may come late': {
+    file: 'session/send.js',
+    marker: 'lost id',
+    put: 'const isNowhere = false;'
+  },
+  'the distance between an old id and what became of its session': {
+    file: 'session/load.js',
+    marker: 'late',
+    put: `
+      return andThen(store.get(record.successor), (next) => {
+        if (next === undefined || isTrace(next)) {
+          state.meetTrace(record);
+        } else {
+          const get = () => record.successor;
+          Object.defineProperty(state.identity, 'publicId', { get });
+          state.load(next);
+        }
+        return session;
+      });`
   }
 }
 
@@ -60,18 +157,24 @@ export function mutantsOver(store: Store): [name: string, mutant: Mutant][] {
 
 const built = fileURLToPath(new URL('../../', import.meta.url))
 
-/** A copy of what was compiled, beside it, where it finds the packages that it imports. It goes with the test. */
+/**
+ * A copy of what was compiled, beside it, where it finds the packages that it imports. It goes with
+ * the test.
+ */
 export function copyBuilt(t: Test, parts: readonly string[]): string {
   const folder = mkdtempSync(`${built}mutant-`)
-  t.teardown(() => { rmSync(folder, { recursive: true }) })
+  t.teardown(() => {
+    rmSync(folder, { recursive: true })
+  })
   for (const part of parts) cpSync(`${built}${part}`, `${folder}/${part}`, { recursive: true })
   return folder
 }
 
 /** Takes something out of a copy. */
-export function plant(t: Test, folder: string, { file, take, put }: Mutant): void {
+export function plant(t: Test, folder: string, { file, marker, put }: Mutant): void {
   const path = `${folder}/lib/${file}`
-  const code = readFileSync(path, 'utf8')
-  t.equal(code.match(new RegExp(take, 'g'))?.length, 1, 'it is there to be taken out')
-  writeFileSync(path, code.replace(take, put))
+  const lines = readFileSync(path, 'utf8').split('\n')
+  const marked = lines.filter((line) => line.endsWith(` mutant: ${marker}`))
+  t.equal(marked.length, 1, 'it is there to be taken out')
+  writeFileSync(path, lines.map((line) => (line === marked[0] ? put : line)).join('\n'))
 }

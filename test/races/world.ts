@@ -1,43 +1,102 @@
-import type { FastifyReply } from 'fastify'
-
-import type { MaybePromise, Session, SessionOptions, SessionRecord, SessionStore } from '../../lib/index.ts'
-import type { SessionManager } from '../../lib/manager.ts'
+import type {
+  MaybePromise,
+  Session,
+  SessionOptions,
+  SessionRecord,
+  SessionStore,
+  SessionTrace
+} from '../../lib/index.ts'
+import type { SessionError } from '../../lib/errors.ts'
 import type { Config } from '../../lib/options.ts'
+import type { SessionClient } from '../../lib/session/client.ts'
+import type { loadSession } from '../../lib/session/load.ts'
+import type { SessionContext } from '../../lib/session/operations.ts'
+import type { Writer } from '../../lib/session/write.ts'
+import type { StoredSessions } from '../../lib/sessions.ts'
 import type { TestClock } from '../../lib/testing/index.ts'
+import type { CookieAttributes } from '../../types/session.ts'
 import { nextTurn, type Aging } from '../helpers/stores.ts'
-import { initialData, mark, type Data, type Program, type Request, type Result, type Step } from './program.ts'
+import {
+  initialData,
+  mark,
+  type Data,
+  type Program,
+  type Request,
+  type Result,
+  type Step
+} from './program.ts'
 
-/** The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their place. */
+/**
+ * The modules under test. Handed in, so that a copy of lib with a planted fault can stand in their
+ * place.
+ */
 export interface Lib {
-  readonly configure: (options: SessionOptions) => Config
-  readonly SessionManager: new (config: Config, announce: () => void) => SessionManager
-  readonly MemoryStore: new (options: { clock: TestClock, max: number }) => SessionStore
+  readonly configure: (options: SessionOptions, serializeCookie: () => string) => Config
+  readonly loadSession: typeof loadSession
+  readonly Writer: new (config: Config) => Writer
+  readonly StoredSessions: typeof StoredSessions
+  readonly SessionError: typeof SessionError
+  readonly MemoryStore: new (options: { clock: TestClock; max: number }) => SessionStore
   readonly TestClock: new () => TestClock
   readonly publicIdOf: (registration: string, id: string) => string
 }
 
 /** Loads lib from the folder that it was compiled to. */
 export async function loadLib(folder: URL = new URL('../../lib/', import.meta.url)): Promise<Lib> {
-  const modules = ['options.js', 'manager.js', 'stores/memory.js', 'testing/clock.js', 'identifier.js']
-  return Object.assign({}, ...await Promise.all(modules.map((name) => import(new URL(name, folder).href)))) as Lib
+  const modules = [
+    'errors.js',
+    'options.js',
+    'sessions.js',
+    'session/load.js',
+    'session/write.js',
+    'session/id.js',
+    'stores/memory.js',
+    'testing/clock.js'
+  ]
+  return Object.assign(
+    {},
+    ...(await Promise.all(modules.map((name) => import(new URL(name, folder).href))))
+  ) as Lib
 }
 
 /** How a program is run. */
 export interface Setting {
-  /** Whether all requests share a manager, or each has its own, as if it ran in another process. */
+  /** Whether all requests share a process, or each has one of its own. */
   readonly processes: 'one' | 'one each'
-  /** How many store calls may fail, before they take effect or, their answer lost, after. */
+  /** How many store calls may fail. */
   readonly faults: number
-  /** What the sessions are stored in, and how time passes there. Default: the MemoryStore of the lib under test. */
+  /** What befalls those. Default: the connection is reset. */
+  readonly fates?: readonly Fate[]
+  /**
+   * What the sessions are stored in, and how time passes there. Default: the MemoryStore of the lib
+   * under test.
+   */
   readonly open?: (clock: TestClock) => Promise<Aging>
 }
 
-/** What may befall a store call: it is answered; it takes effect, and the answer is lost; it fails without effect. */
-export type Fate = 'answered' | 'lost' | 'failed'
+/**
+ * What may befall a store call: it is answered; the connection is reset, so that it has taken
+ * effect and the answer is lost, or it fails without effect; it runs out of time; its process dies.
+ * `late`: it takes effect at some later instant.
+ */
+export type Fate = 'answered' | 'lost' | LateFate
+type LateFate = `${'failed' | 'timed out' | 'crashed'}${'' | ', late'}`
+
+export const resets: readonly Fate[] = ['lost', 'failed']
+/** What else may befall a call: of all of it, a reset is the mildest. */
+export const accidents: readonly Fate[] = [
+  'failed, late',
+  'timed out',
+  'timed out, late',
+  'crashed',
+  'crashed, late'
+]
 
 /** Something that waits until the schedule lets it happen. */
 export interface Move {
   readonly name: string
+  /** Whether it is a call, which may fail. */
+  readonly isCall: boolean
   /** Settles when it has happened; in the meantime nothing else does. */
   make(fate: Fate): Promise<void>
 }
@@ -45,7 +104,9 @@ export interface Move {
 /** Decides in which order things happen. */
 export interface Schedule {
   add(move: Move): void
-  /** Lets one thing happen that waits, with one of the fates that it may have. False: nothing waits. */
+  /**
+   * Lets one thing happen that waits, with one of the fates that it may have. False: nothing waits.
+   */
   take(fates: (move: Move) => readonly Fate[]): Promise<boolean>
 }
 
@@ -59,43 +120,22 @@ export interface Run {
 }
 
 const cookie = 'the-session-of-the-browser'
+const oldCookie = 'the-session-before-its-move'
 const maxAge = 3600
 
-/** The store that a run sees: every call waits until the schedule lets it take effect, and is watched when it does. */
-class ScheduledStore implements SessionStore {
+/** What is seen of the calls of all processes, as they take effect. */
+class Watch {
   readonly trace: string[] = []
   /** The keys that were ever created, and until when each lives. */
   readonly expiry = new Map<string, number>()
   violation: string | undefined
-  readonly #inner: SessionStore
+  /** How many calls have failed that are yet to take effect. */
+  late = 0
   readonly #clock: TestClock
-  readonly #schedule: Schedule
   readonly #dead = new Set<string>()
 
-  constructor(inner: SessionStore, clock: TestClock, schedule: Schedule) {
-    this.#inner = inner
+  constructor(clock: TestClock) {
     this.#clock = clock
-    this.#schedule = schedule
-  }
-
-  get(key: string): Promise<SessionRecord | undefined> {
-    return this.#wait('get', key, () => this.#inner.get(key))
-  }
-
-  create(key: string, record: SessionRecord): Promise<boolean> {
-    return this.#wait('create', key, () => this.#inner.create(key, record), record.expiresAt)
-  }
-
-  update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
-    return this.#wait('update', key, () => this.#inner.update(key, record, expectedVersion), record.expiresAt)
-  }
-
-  touch(key: string, expiresAt: number): Promise<number | undefined> {
-    return this.#wait('touch', key, () => this.#inner.touch(key, expiresAt), expiresAt)
-  }
-
-  delete(key: string): Promise<SessionRecord | undefined> {
-    return this.#wait('delete', key, () => this.#inner.delete(key))
   }
 
   /** Whether a session has been ended by a request. */
@@ -103,60 +143,201 @@ class ScheduledStore implements SessionStore {
     return this.#dead.has(key)
   }
 
-  #wait<T>(verb: string, key: string, call: () => MaybePromise<T>, expiresAt?: number): Promise<T> {
+  /** A call has taken effect. @param isLate long after its caller has given it up */
+  seen({ verb, key, expiresAt, created }: Call, answer: unknown, isLate: boolean): void {
+    const isTrace = typeof answer === 'object' && 'successor' in (answer as object)
+    if (answer !== undefined && answer !== false && !isTrace) {
+      this.#accepted(verb, key, expiresAt, isLate)
+    }
+    const hasLeft = (verb === 'retire' || verb === 'move') && answer === true
+    if ((verb === 'delete' && !isTrace) || hasLeft) this.#dead.add(key)
+    if (hasLeft && created !== undefined) {
+      this.#accepted('create', created.key, created.expiresAt, isLate)
+    }
+  }
+
+  /** P1 and P5 at every call that the store accepts. */
+  #accepted(verb: string, key: string, expiresAt: number | undefined, isLate: boolean): void {
+    const until = this.expiry.get(key) ?? 0
+    if (this.#dead.has(key)) this.violation ??= `P1: ${verb} after the end of a session`
+    if (verb !== 'create' && this.#clock.now() >= until)
+      this.violation ??= `P1: ${verb} after a session had expired`
+    if (expiresAt === undefined) return
+    if (expiresAt < until && !isLate) this.violation ??= `P5: ${verb} shortened a life`
+    this.expiry.set(key, Math.max(expiresAt, until))
+  }
+}
+
+interface Call {
+  readonly verb: string
+  readonly key: string
+  readonly expiresAt?: number | undefined
+  /** What a move creates. */
+  readonly created?: { readonly key: string; readonly expiresAt: number }
+}
+
+/**
+ * The store that a process sees: every call waits until the schedule lets it take effect, and is
+ * watched when it does.
+ */
+class ScheduledStore implements SessionStore {
+  /** There if the store has it. */
+  readonly move?: Required<SessionStore>['move']
+  readonly #inner: SessionStore
+  readonly #schedule: Schedule
+  readonly #watch: Watch
+  readonly #timeout: () => Error
+  readonly #die: () => void
+
+  /** @param ends how a call ends that runs out of time, and the process in the midst of one */
+  constructor(
+    inner: SessionStore,
+    schedule: Schedule,
+    watch: Watch,
+    { timeout, die }: { readonly timeout: () => Error; readonly die: () => void }
+  ) {
+    this.#inner = inner
+    this.#schedule = schedule
+    this.#watch = watch
+    this.#timeout = timeout
+    this.#die = die
+    if (inner.move === undefined) return
+    const able = inner as Required<SessionStore>
+    this.move = (key, record, trace) => {
+      const created = { key: trace.successor, expiresAt: record.expiresAt }
+      return this.#wait({ verb: 'move', key, created }, () => able.move(key, record, trace))
+    }
+  }
+
+  get(key: string): Promise<SessionRecord | SessionTrace | undefined> {
+    return this.#wait({ verb: 'get', key }, () => this.#inner.get(key))
+  }
+
+  create(key: string, record: SessionRecord): Promise<boolean> {
+    const { expiresAt } = record
+    return this.#wait({ verb: 'create', key, expiresAt }, () => this.#inner.create(key, record))
+  }
+
+  update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
+    const { expiresAt } = record
+    return this.#wait({ verb: 'update', key, expiresAt }, () =>
+      this.#inner.update(key, record, expectedVersion)
+    )
+  }
+
+  touch(key: string, expiresAt: number): Promise<number | undefined> {
+    return this.#wait({ verb: 'touch', key, expiresAt }, () => this.#inner.touch(key, expiresAt))
+  }
+
+  delete(key: string): Promise<SessionRecord | SessionTrace | true | undefined> {
+    return this.#wait({ verb: 'delete', key }, () => this.#inner.delete(key))
+  }
+
+  retire(key: string, trace: SessionTrace): Promise<boolean> {
+    return this.#wait({ verb: 'retire', key }, () => this.#inner.retire(key, trace))
+  }
+
+  #wait<T>(call: Call, take: () => MaybePromise<T>): Promise<T> {
+    const { trace } = this.#watch
+    const { verb } = call
     return new Promise((resolve, reject) => {
+      const happen = async (isLate = false): Promise<T> => {
+        const answer = await take()
+        this.#watch.seen(call, answer, isLate)
+        return answer
+      }
       this.#schedule.add({
         name: verb,
+        isCall: true,
         make: async (fate) => {
-          this.trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
-          if (fate === 'failed') return reject(new Error('failed'))
-          const answer = await call()
-          if (answer !== undefined && answer !== false) this.#watch(verb, key, expiresAt)
-          if (verb === 'delete') this.#dead.add(key)
-          if (fate === 'lost') reject(new Error('lost'))
-          else resolve(answer)
+          trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
+          if (fate === 'answered') return resolve(await happen())
+          if (fate === 'lost') await happen()
+          if (fate.endsWith(', late')) this.#later(verb, () => happen(true))
+          if (fate.startsWith('crashed')) return this.#die()
+          reject(fate.startsWith('timed out') ? this.#timeout() : new Error(fate))
         }
       })
     })
   }
 
-  /** P1 and P5 at every call that the store accepts. */
-  #watch(verb: string, key: string, expiresAt: number | undefined): void {
-    const until = this.expiry.get(key) ?? 0
-    if (this.#dead.has(key)) this.violation ??= `P1: ${verb} after the end of a session`
-    if (verb !== 'create' && this.#clock.now() >= until) this.violation ??= `P1: ${verb} after a session had expired`
-    if (expiresAt === undefined) return
-    if (expiresAt < until) this.violation ??= `P5: ${verb} shortened a life`
-    this.expiry.set(key, expiresAt)
+  /** What has failed takes effect at an instant that is yet to come. */
+  #later(verb: string, happen: () => Promise<unknown>): void {
+    this.#watch.late += 1
+    this.#schedule.add({
+      name: `the late ${verb}`,
+      isCall: false,
+      make: async () => {
+        this.#watch.late -= 1
+        this.#watch.trace.push(`the late ${verb}`)
+        await happen()
+      }
+    })
   }
 }
 
 function inMemory(lib: Lib): (clock: TestClock) => Promise<Aging> {
-  return async (clock) => ({ store: new lib.MemoryStore({ clock, max: 100 }), advance: (milliseconds) => { clock.advance(milliseconds) } })
+  return async (clock) => ({
+    store: new lib.MemoryStore({ clock, max: 100 }),
+    advance: (milliseconds) => {
+      clock.advance(milliseconds)
+    }
+  })
 }
 
 /** Runs a program once, in the order that the schedule gives. */
-export async function runOnce(lib: Lib, program: Program, setting: Setting, schedule: Schedule): Promise<Run> {
+export async function runOnce(
+  lib: Lib,
+  program: Program,
+  setting: Setting,
+  schedule: Schedule
+): Promise<Run> {
   const clock = new lib.TestClock()
   const { store: inner, advance } = await (setting.open ?? inMemory(lib))(clock)
-  const store = new ScheduledStore(inner, clock, schedule)
-  let minted = 0
-  const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
-  // The time-out is out of reach: an hour passes in one step when the sessions expire.
-  const newManager = (): SessionManager => new lib.SessionManager(lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }), () => {})
-
-  const key = lib.publicIdOf('session', cookie)
-  const expiresAt = clock.now() + maxAge * 1000
-  await inner.create(key, { data: JSON.stringify(initialData), version: 'first', createdAt: clock.now(), expiresAt })
-  store.expiry.set(key, expiresAt)
-
-  const shared = newManager()
+  const watch = new Watch(clock)
   const told: string[] = program.requests.map(() => '')
   let unfinished = program.requests.length
+  const tell = (index: number, telling: string): void => {
+    told[index] = telling
+    unfinished -= 1
+  }
+  let minted = 0
+  const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
+  const timeout = (): Error => new lib.SessionError('HOLDFAST_STORE_TIMEOUT')
+  const newProcess = (die = (): void => {}): Process => {
+    const store = new ScheduledStore(inner, schedule, watch, { timeout, die })
+    // The time-out is out of reach: an hour passes in one step when the sessions expire.
+    const config = lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }, () => '')
+    return { lib, context: { config, writer: new lib.Writer(config) } }
+  }
+
+  const key = lib.publicIdOf('session', cookie)
+  const oldKey = lib.publicIdOf('session', oldCookie)
+  const expiresAt = clock.now() + maxAge * 1000
+  const first = {
+    data: JSON.stringify(initialData),
+    version: 'first',
+    createdAt: clock.now(),
+    expiresAt
+  }
+  if (program.hasMoved === true) {
+    await inner.create(oldKey, first)
+    const trace = { successor: key, version: 'first', expiresAt: clock.now() + 10 * 60 * 1000 }
+    await inner.retire(oldKey, trace)
+  }
+  await inner.create(key, first)
+  watch.expiry.set(key, expiresAt)
+
+  const shared = newProcess()
   for (const [index, request] of program.requests.entries()) {
-    void serve(setting.processes === 'one' ? shared : newManager(), store, request, index).then((telling) => {
-      told[index] = telling
-      unfinished -= 1
+    const own =
+      setting.processes === 'one'
+        ? shared
+        : newProcess(() => {
+            tell(index, 'failed')
+          })
+    void serve(own, watch, request, index).then((telling) => {
+      tell(index, telling)
     })
   }
 
@@ -164,76 +345,151 @@ export async function runOnce(lib: Lib, program: Program, setting: Setting, sche
   if (program.expire) {
     schedule.add({
       name: 'expire',
+      isCall: false,
       async make() {
         expired = true
-        store.trace.push('expire')
+        watch.trace.push('expire')
         await advance(maxAge * 1000)
       }
     })
   }
   let faults = setting.faults
-  const fates = ({ name }: Move): readonly Fate[] => faults > 0 && name !== 'expire' ? ['answered', 'lost', 'failed'] : ['answered']
-  for (let pauses = 0; unfinished > 0 || !expired;) {
+  const possible: readonly Fate[] = ['answered', ...(setting.fates ?? resets)]
+  const fates = ({ isCall }: Move): readonly Fate[] =>
+    faults > 0 && isCall ? possible : ['answered']
+  for (let pauses = 0; unfinished > 0 || !expired || watch.late > 0;) {
     await nextTurn()
-    const before = store.trace.length
-    if (!await schedule.take(fates) && unfinished > 0) {
+    const before = watch.trace.length
+    if (!(await schedule.take(fates)) && unfinished > 0) {
       // Whoever still runs is pausing between two collisions.
       clock.advance(64)
-      if (++pauses > 100) throw new Error(`stuck after ${store.trace.join(', ')}`)
+      if (++pauses > 100) throw new Error(`stuck after ${watch.trace.join(', ')}`)
     }
-    if (/\((?:lost|failed)\)$/.test(store.trace[before] ?? '')) faults -= 1
+    if (watch.trace[before]?.endsWith(')') === true) faults -= 1
   }
 
   const stored = async (publicId: string): Promise<Data | null> => {
     const record = await inner.get(publicId)
-    return record === undefined ? null : JSON.parse(record.data === '' ? '{}' : record.data) as Data
+    return record?.data === undefined
+      ? null
+      : (JSON.parse(record.data === '' ? '{}' : record.data) as Data)
   }
-  const begun = (await Promise.all([...store.expiry.keys()].filter((publicId) => publicId !== key).map(stored))).filter((data) => data !== null)
+  const begun = (
+    await Promise.all([...watch.expiry.keys()].filter((publicId) => publicId !== key).map(stored))
+  ).filter((data) => data !== null)
   const result = { told, session: await stored(key), begun }
   await inner.close?.()
-  return { trace: store.trace, result, violation: store.violation }
+  return { trace: watch.trace, result, violation: watch.violation }
 }
 
-/** One request, as the plugin serves it: resolve, the handler, commit. Gives what it told its client. */
-async function serve(manager: SessionManager, store: ScheduledStore, { steps, transport }: Request, index: number): Promise<string> {
+/** What the requests of one process share. */
+interface Process {
+  readonly lib: Lib
+  readonly context: SessionContext & { readonly config: Config }
+}
+
+/** One request, as the plugin serves it: load, the handler, commit. Gives what it told its client. */
+async function serve(
+  { lib, context }: Process,
+  watch: Watch,
+  { steps, transport, isOld = false }: Request,
+  index: number
+): Promise<string> {
   let failure: string | undefined
   try {
-    const work = await manager.resolve({ id: cookie, wire: cookie, renew: false, transport, cookie: transport === 'cookie' ? cookie : undefined, browser: transport === 'cookie' })
-    work.reply = reply()
-    try {
-      for (const step of steps) await perform(work.session as Session, step, index)
-    } catch (error) {
-      failure = (error as { code?: unknown }).code === 'HOLDFAST_SESSION_GONE' ? 'gone' : 'failed'
+    const id = isOld ? oldCookie : cookie
+    const client = new Client()
+    if (transport === 'none') {
+      const sessions = new lib.StoredSessions(context.config, context, client.log as never)
+      return (await sessions.destroy(sessions.publicIdOf(id))) ? 'ended' : 'nothing'
     }
-    const outcome = await manager.commit(work, true, { info() {}, warn() {} })
-    if (failure !== undefined && outcome.tell !== 'nothing') store.violation ??= 'a request that failed told of a session'
-    if (outcome.tell !== 'id' || !outcome.confirmed) return failure ?? (outcome.tell === 'clear' ? 'clear' : 'nothing')
+    const cookieId = transport === 'cookie' ? id : undefined
+    const rest = { mustRenew: false, isUse: true, found: undefined }
+    const presented = { id, transport, cookieId, ...rest }
+    const session = await lib.loadSession(context, presented, client)
+    try {
+      for (const step of steps) await perform(session.session as Session, step, index)
+    } catch (error) {
+      failure = failureOf(error)
+    }
+    client.isCommitStarted = true
+    const result = await session.commit(true)
+    if (failure !== undefined && result.reply !== 'none') {
+      watch.violation ??= 'a request that failed told of a session'
+    }
+    if (result.reply !== 'id' || !result.isConfirmed) {
+      return failure ?? (result.reply === 'clear-cookie' ? 'clear' : 'nothing')
+    }
     // The reply leaves at once after the last store call: no other request has stepped in between.
-    if (store.ended(work.key)) store.violation ??= 'P2: a dead id went out'
-    return outcome.id === cookie ? 'the session' : 'its own'
-  } catch {
-    return failure ?? 'failed'
+    if (watch.ended(session.state.identity.publicId)) watch.violation ??= 'P2: a dead id went out'
+    return result.id === id ? 'the session' : 'its own'
+  } catch (error) {
+    return failure ?? failureOf(error)
   }
 }
 
-/** A reply that may still carry an id, as far as the manager asks. */
-function reply(): FastifyReply {
-  const raw = { headersSent: false, once() {} }
-  return { sent: false, raw, request: { headers: {} }, log: { info() {}, warn() {} } } as unknown as FastifyReply
+function failureOf(error: unknown): string {
+  return (error as { code?: unknown }).code === 'HOLDFAST_SESSION_GONE' ? 'gone' : 'failed'
+}
+
+/** A client whose reply may still carry an id, as far as the session asks. */
+class Client implements SessionClient {
+  readonly log = { info() {}, warn() {} }
+  readonly isCommitted = false
+  readonly isCookieWithheld = false
+  readonly beginsWith = 'request'
+  isCommitStarted = false
+
+  canReceiveId(): boolean {
+    return true
+  }
+
+  announce(): void {}
+  withdraw(): void {}
+  addCookieAttributes(_present: string, attributes: CookieAttributes): CookieAttributes {
+    return attributes
+  }
+  whenClosed(): void {}
+  sessionOpened(): void {}
+  sessionChanged(): void {}
 }
 
 /** Does a step, as a handler does. */
 export async function perform(session: Session, step: Step, index: number): Promise<void> {
   switch (step) {
-    case 'read': session.get('a'); break
-    case 'write a': session.set('a', mark(index)); break
-    case 'write b': session.set('b', mark(index)); break
-    case 'delete a': session.set('a', undefined); break
-    case 'touch': session.touch(); break
-    case 'update': await session.update((draft) => { (draft as { n?: number }).n = ((draft as { n?: number }).n ?? 0) + 1 }); break
-    case 'save': await session.save(); break
-    case 'destroy': await session.destroy(); break
-    case 'regenerate': await session.regenerate(); break
-    case 'regenerate, keeping a': await session.regenerate(['a']); break
+    case 'read':
+      session.get('a')
+      break
+    case 'write a':
+      session.set('a', mark(index))
+      break
+    case 'write b':
+      session.set('b', mark(index))
+      break
+    case 'delete a':
+      session.set('a', undefined)
+      break
+    case 'touch':
+      session.touch()
+      break
+    case 'update':
+      await session.update((draft) => {
+        ;(draft as { n?: number }).n = ((draft as { n?: number }).n ?? 0) + 1
+      })
+      break
+    case 'save':
+      await session.save()
+      break
+    case 'destroy':
+      await session.destroy()
+      break
+    case 'regenerate':
+      await session.regenerate()
+      break
+    case 'regenerate, keeping a':
+      await session.regenerate(['a'])
+      break
+    case 'end':
+      throw new Error('done without a session')
   }
 }

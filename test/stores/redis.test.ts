@@ -9,7 +9,14 @@ import t, { type Test } from 'tap'
 
 import { RedisStore, type RedisClient } from '../../lib/stores/redis.ts'
 import { storeConformance, TestClock } from '../../lib/testing/index.ts'
-import { connect, redisStore, redisUrl, skipOwnServer, skipRedis, startCluster } from '../helpers/redis.ts'
+import {
+  connect,
+  redisStore,
+  redisUrl,
+  skipOwnServer,
+  skipRedis,
+  startCluster
+} from '../helpers/redis.ts'
 
 /** Milliseconds by which the server may be behind: what passes between a call and its effect. */
 const tolerance = 500
@@ -19,33 +26,45 @@ const clients: Record<string, (t: Test, url: string) => Promise<RedisClient>> = 
   'redis 6': connect,
   'redis 6, a pool': async (t, url) => {
     const pool = createClientPool({ url })
-    t.teardown(() => { pool.destroy() })
+    t.teardown(() => {
+      pool.destroy()
+    })
     await pool.connect()
     return pool
   },
   'redis 5': async (t, url) => {
     const client = createClient5({ url })
-    t.teardown(() => { client.destroy() })
+    t.teardown(() => {
+      client.destroy()
+    })
     return client.connect()
   },
   'ioredis 6': async (t, url) => {
     const client = new Redis(url)
-    t.teardown(() => { client.disconnect() })
+    t.teardown(() => {
+      client.disconnect()
+    })
     return client
   },
   'ioredis 6, which gives numbers as texts': async (t, url) => {
     const client = new Redis(url, { stringNumbers: true })
-    t.teardown(() => { client.disconnect() })
+    t.teardown(() => {
+      client.disconnect()
+    })
     return client
   },
   'ioredis 5': async (t, url) => {
     const client = new Redis5(url)
-    t.teardown(() => { client.disconnect() })
+    t.teardown(() => {
+      client.disconnect()
+    })
     return client
   },
-  'iovalkey': async (t, url) => {
+  iovalkey: async (t, url) => {
     const client = new Valkey(url)
-    t.teardown(() => { client.disconnect() })
+    t.teardown(() => {
+      client.disconnect()
+    })
     return client
   },
   '@fastify/redis': async (t, url) => {
@@ -56,18 +75,25 @@ const clients: Record<string, (t: Test, url: string) => Promise<RedisClient>> = 
   }
 }
 
-t.test('a call on node-redis arms no timer of the client\'s own: storeTimeout does without', { skip: skipRedis }, async (t) => {
-  for (const name of ['redis 6', 'redis 6, a pool']) {
-    const client = await (clients[name] as (typeof clients)[string])(t, await redisUrl()) as Awaited<ReturnType<typeof connect>>
-    const store = new RedisStore({ client, prefix: 'untimed:' })
-    const armed = t.capture(AbortSignal, 'timeout', AbortSignal.timeout.bind(AbortSignal))
-    await client.get('untimed:')
-    t.equal(armed().length, 1, 'the client\'s own calls keep theirs')
-    t.equal(await store.get('a'), undefined)
-    t.equal(armed().length, 0)
-    armed.restore()
+t.test(
+  "a call on node-redis arms no timer of the client's own: storeTimeout does without",
+  { skip: skipRedis },
+  async (t) => {
+    for (const name of ['redis 6', 'redis 6, a pool']) {
+      const client = (await (clients[name] as (typeof clients)[string])(
+        t,
+        await redisUrl()
+      )) as Awaited<ReturnType<typeof connect>>
+      const store = new RedisStore({ client, prefix: 'untimed:' })
+      const armed = t.capture(AbortSignal, 'timeout', AbortSignal.timeout.bind(AbortSignal))
+      await client.get('untimed:')
+      t.equal(armed().length, 1, "the client's own calls keep theirs")
+      t.equal(await store.get('a'), undefined)
+      t.equal(armed().length, 0)
+      armed.restore()
+    }
   }
-})
+)
 
 for (const [name, open] of Object.entries(clients)) {
   t.test(`RedisStore on ${name}`, { skip: skipRedis }, async (t) => {
@@ -83,7 +109,12 @@ function conform(t: Test, client: RedisClient, nodes?: Parameters<typeof redisSt
   storeConformance({
     test: (name, fn) => t.test(name, fn),
     tolerance,
-    clock: { now: () => clock.now(), advance: async (milliseconds) => { await advance(milliseconds) } },
+    clock: {
+      now: () => clock.now(),
+      advance: async (milliseconds) => {
+        await advance(milliseconds)
+      }
+    },
     async createStore() {
       const aging = await redisStore(clock, client, nodes)
       ;({ advance } = aging)
@@ -95,7 +126,9 @@ function conform(t: Test, client: RedisClient, nodes?: Parameters<typeof redisSt
 t.test('RedisStore, in real time', { skip: skipRedis }, async (t) => {
   const client = await connect(t)
   storeConformance({
-    test: (name, fn) => t.test(name, fn), tolerance: 200, shortLife: 500,
+    test: (name, fn) => t.test(name, fn),
+    tolerance: 200,
+    shortLife: 500,
     createStore: () => new RedisStore({ client, prefix: `test:${crypto.randomUUID()}:` })
   })
 })
@@ -107,31 +140,43 @@ t.test('RedisStore on a cluster of three nodes', { skip: skipOwnServer }, async 
   const clusters: Record<string, (t: Test) => Promise<RedisClient>> = {
     'redis 6': async (t) => {
       const cluster = createCluster({ rootNodes })
-      t.teardown(() => { cluster.destroy() })
-      return await cluster.connect() as typeof cluster
+      t.teardown(() => {
+        cluster.destroy()
+      })
+      return (await cluster.connect()) as typeof cluster
     },
     'redis 5': async (t) => {
       const cluster = createCluster5({ rootNodes })
-      t.teardown(() => { cluster.destroy() })
-      return await cluster.connect() as typeof cluster
+      t.teardown(() => {
+        cluster.destroy()
+      })
+      return (await cluster.connect()) as typeof cluster
     },
     'ioredis 6': async (t) => {
       const cluster = new Cluster(addresses)
-      t.teardown(() => { cluster.disconnect() })
+      t.teardown(() => {
+        cluster.disconnect()
+      })
       return cluster
     },
     'ioredis 5': async (t) => {
       const cluster = new Cluster5(addresses)
-      t.teardown(() => { cluster.disconnect() })
+      t.teardown(() => {
+        cluster.disconnect()
+      })
       return cluster
     },
-    'iovalkey': async (t) => {
+    iovalkey: async (t) => {
       const cluster = new ValkeyCluster(addresses)
-      t.teardown(() => { cluster.disconnect() })
+      t.teardown(() => {
+        cluster.disconnect()
+      })
       return cluster
     }
   }
   for (const [name, open] of Object.entries(clusters)) {
-    t.test(name, async (t) => { conform(t, await open(t), nodes) })
+    t.test(name, async (t) => {
+      conform(t, await open(t), nodes)
+    })
   }
 })

@@ -1,5 +1,6 @@
-// A server process under stress: its own Fastify, with the plugin over a store on a server that it shares with others. Whoever forked it
-// decides when a handler goes on, and so knows between which instants each thing took effect.
+// A server process under stress: its own Fastify, with the plugin over a store on a server that it
+// shares with others. Whoever forked it decides when a handler goes on, and so knows between which
+// instants each thing took effect.
 import Fastify, { type FastifyRequest } from 'fastify'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pass } from 'node:timers/promises'
@@ -23,13 +24,13 @@ export type StoreName = 'Redis' | 'PostgreSQL'
 
 /** What a process says. */
 export type Said =
-  | { readonly say: 'listening', readonly port: number }
-  | { readonly say: 'paused', readonly number: number, readonly saw: Data }
-  | { readonly say: 'unhandled', readonly what: string }
-  | { readonly say: 'heap', readonly bytes: number }
+  | { readonly say: 'listening'; readonly port: number }
+  | { readonly say: 'paused'; readonly number: number; readonly saw: Data }
+  | { readonly say: 'unhandled'; readonly what: string }
+  | { readonly say: 'heap'; readonly bytes: number }
 
 /** What a process is asked: to let a handler go on, or how much memory is in use. */
-export type Asked = { readonly ask: 'go on', readonly number: number } | { readonly ask: 'heap' }
+export type Asked = { readonly ask: 'go on'; readonly number: number } | { readonly ask: 'heap' }
 
 /** What a request is to do. */
 export interface Order {
@@ -40,7 +41,9 @@ export interface Order {
 const { store: name, url, lib, storeTimeout } = JSON.parse(process.argv[2]) as AppSettings
 
 async function openRedis(): Promise<SessionStore> {
-  const { RedisStore } = await import(new URL('stores/redis.js', lib).href) as typeof import('../../lib/stores/redis.ts')
+  const { RedisStore } = (await import(
+    new URL('stores/redis.js', lib).href
+  )) as typeof import('../../lib/stores/redis.ts')
   const { createClient } = await import('redis')
   const client = createClient({ url, socket: { reconnectStrategy: 20 } })
   client.on('error', () => {})
@@ -49,8 +52,12 @@ async function openRedis(): Promise<SessionStore> {
 }
 
 async function openPostgres(): Promise<SessionStore> {
-  const { PostgresStore } = await import(new URL('stores/postgres.js', lib).href) as typeof import('../../lib/stores/postgres.ts')
-  const { default: { Pool } } = await import('pg')
+  const { PostgresStore } = (await import(
+    new URL('stores/postgres.js', lib).href
+  )) as typeof import('../../lib/stores/postgres.ts')
+  const {
+    default: { Pool }
+  } = await import('pg')
   const store = new PostgresStore({ pool: new Pool({ connectionString: url, max: 10 }) })
   for (let tries = 1; ; tries += 1) {
     try {
@@ -86,12 +93,21 @@ process.on('message', (asked: Asked) => {
     say({ say: 'heap', bytes: process.memoryUsage().heapUsed })
   }
 })
-process.on('disconnect', () => { process.exit() })
-process.on('unhandledRejection', (reason) => { say({ say: 'unhandled', what: String(reason) }) })
+process.on('disconnect', () => {
+  process.exit()
+})
+process.on('unhandledRejection', (reason) => {
+  say({ say: 'unhandled', what: String(reason) })
+})
 
-const { default: sessionPlugin } = await import(new URL('index.js', lib).href) as typeof import('../../lib/index.ts')
+const { default: sessionPlugin } = (await import(
+  new URL('index.js', lib).href
+)) as typeof import('../../lib/index.ts')
 
-/** How many calls to the store have failed so far; and since when each waits that has not been answered. */
+/**
+ * How many calls to the store have failed so far; and since when each waits that has not been
+ * answered.
+ */
 let faults = 0
 const unanswered = new Set<{ readonly at: number }>()
 
@@ -118,10 +134,14 @@ function isGivenUp(): boolean {
 
 const app = Fastify()
 const faultsBefore = new WeakMap<FastifyRequest, number>()
-app.addHook('onRequest', async (request) => { faultsBefore.set(request, faults) })
+app.addHook('onRequest', async (request) => {
+  faultsBefore.set(request, faults)
+})
 await app.register(sessionPlugin, { store, storeTimeout })
 // After the commit: this hook runs behind that of the plugin.
-app.addHook('onSend', async (request, reply) => { if (faultsBefore.get(request) !== faults || isGivenUp()) reply.header('x-faulty', 'yes') })
+app.addHook('onSend', async (request, reply) => {
+  if (faultsBefore.get(request) !== faults || isGivenUp()) reply.header('x-faulty', 'yes')
+})
 
 app.post<{ Body: Order }>('/', async ({ session, body: { number, steps } }, reply) => {
   const seen = (): Data => session.data() as Data

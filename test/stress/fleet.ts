@@ -20,7 +20,10 @@ export class Fleet {
   readonly members: Member[] = []
   /** Processes that were killed while they had a request to answer. */
   kills = 0
-  /** What must not happen in a process: rejections that nobody handles, and ends that nobody brought about. */
+  /**
+   * What must not happen in a process: rejections that nobody handles, and ends that nobody brought
+   * about.
+   */
   readonly mishaps: string[] = []
   readonly #settings: AppSettings
   readonly #onPause: (number: number, saw: Data) => void
@@ -33,7 +36,12 @@ export class Fleet {
 
   async start(count: number): Promise<void> {
     for (let index = 0; index < count; index += 1) {
-      const member: Member = { index, process: this.#fork(() => member), port: undefined, underWay: 0 }
+      const member: Member = {
+        index,
+        process: this.#fork(() => member),
+        port: undefined,
+        underWay: 0
+      }
       this.members.push(member)
     }
     while (this.serving.length < count) {
@@ -43,7 +51,9 @@ export class Fleet {
   }
 
   get serving(): readonly (Member & { readonly port: number })[] {
-    return this.members.filter((member): member is Member & { port: number } => member.port !== undefined)
+    return this.members.filter(
+      (member): member is Member & { port: number } => member.port !== undefined
+    )
   }
 
   /** As a crash does. The process that takes its place will listen on another port. */
@@ -59,22 +69,26 @@ export class Fleet {
 
   /** Bytes in use on each heap after all garbage is gone. */
   async heaps(): Promise<number[]> {
-    return await Promise.all(this.members.map(async ({ process }) => {
-      this.#ask(process, { ask: 'heap' })
-      for (;;) {
-        const [said] = await once(process, 'message') as [Said]
-        if (said.say === 'heap') return said.bytes
-      }
-    }))
+    return await Promise.all(
+      this.members.map(async ({ process }) => {
+        this.#ask(process, { ask: 'heap' })
+        for (;;) {
+          const [said] = (await once(process, 'message')) as [Said]
+          if (said.say === 'heap') return said.bytes
+        }
+      })
+    )
   }
 
   async close(): Promise<void> {
     this.#closing = true
-    await Promise.all(this.members.map(async ({ process }) => {
-      if (process.exitCode !== null || process.signalCode !== null) return
-      process.kill('SIGKILL')
-      await once(process, 'exit')
-    }))
+    await Promise.all(
+      this.members.map(async ({ process }) => {
+        if (process.exitCode !== null || process.signalCode !== null) return
+        process.kill('SIGKILL')
+        await once(process, 'exit')
+      })
+    )
   }
 
   #ask(process: ChildProcess, asked: Asked): void {
@@ -83,10 +97,16 @@ export class Fleet {
   }
 
   #fork(place: () => Member): ChildProcess {
-    // Without what a test runner puts into every process that is started: it weighs, and who is killed can't hand in its coverage.
-    const app = fork(fileURLToPath(new URL('app.js', import.meta.url)), [JSON.stringify(this.#settings)], {
-      execPath: '/usr/bin/env', execArgv: ['-u', 'NODE_OPTIONS', process.execPath, '--expose-gc']
-    })
+    // Without what a test runner puts into every process that is started: it weighs, and who is
+    // killed can't hand in its coverage.
+    const app = fork(
+      fileURLToPath(new URL('app.js', import.meta.url)),
+      [JSON.stringify(this.#settings)],
+      {
+        execPath: '/usr/bin/env',
+        execArgv: ['-u', 'NODE_OPTIONS', process.execPath, '--expose-gc']
+      }
+    )
     app.on('message', (said: Said) => {
       if (said.say === 'paused') this.#onPause(said.number, said.saw)
       else if (said.say === 'listening') place().port = said.port
@@ -96,7 +116,8 @@ export class Fleet {
       if (this.#closing) return
       place().port = undefined
       // Not to be started over and over.
-      if (signal !== 'SIGKILL') this.mishaps.push(`a server process ended by itself: ${signal ?? code}`)
+      if (signal !== 'SIGKILL')
+        this.mishaps.push(`a server process ended by itself: ${signal ?? code}`)
       else place().process = this.#fork(place)
     })
     return app

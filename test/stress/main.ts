@@ -1,5 +1,6 @@
-// npm run stress: several server processes on one Redis, and on one PostgreSQL, under load and under harm; everything that they do is
-// recorded and held to the model of the promises. Prints what it did and what it found.
+// npm run stress: several server processes on one Redis, and on one PostgreSQL, under load and
+// under harm; everything that they do is recorded and held to the model of the promises. Prints
+// what it did and what it found.
 //
 //   npm run stress -- [--seconds 60] [--soak 600] [--seed 1] [--stores Redis,PostgreSQL]
 import { parseArgs } from 'node:util'
@@ -10,7 +11,8 @@ import { fleet, heapMargin, obstacles, soak, type Heap, type Part } from './part
 import { storeServers } from './servers.ts'
 import type { Stress, Tally } from './stress.ts'
 
-// The helpers that start servers are made for tests. This is none: there is nothing to be in time for.
+// The helpers that start servers are made for tests. This is none: there is nothing to be in time
+// for.
 t.setTimeout(0)
 
 const { values } = parseArgs({
@@ -26,20 +28,58 @@ const isTerminal = process.stdout.isTTY
 let running: Stress | undefined
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => { void Promise.resolve(running?.close()).finally(() => process.exit(1)) })
+  process.on(signal, () => {
+    void Promise.resolve(running?.close()).finally(() => process.exit(1))
+  })
 }
 
-const head = ['on', 'with', 'histories', 'requests', 'operations', 'unknown', 'kills', 'harms', 'seconds', 'violations']
+const head = [
+  'on',
+  'with',
+  'histories',
+  'requests',
+  'operations',
+  'unknown',
+  'kills',
+  'harms',
+  'seconds',
+  'violations'
+]
 const rows: string[][] = []
 
-function row(on: string, part: Part, { histories, requests, operations, unknown, kills, harms, seconds, undecided, violations }: Tally): string[] {
+function row(
+  on: string,
+  part: Part,
+  { histories, requests, operations, unknown, kills, harms, seconds, undecided, violations }: Tally
+): string[] {
   const found = `${violations.length}${undecided === 0 ? '' : ` (${undecided} undecided)`}`
-  return [on, part, histories, requests, operations, unknown, kills, harms, seconds.toFixed(0), found].map(String)
+  return [
+    on,
+    part,
+    histories,
+    requests,
+    operations,
+    unknown,
+    kills,
+    harms,
+    seconds.toFixed(0),
+    found
+  ].map(String)
 }
 
 function table(): string {
-  const widths = head.map((name, column) => Math.max(name.length, ...rows.map((cells) => cells[column].length)))
-  return [head, ...rows].map((cells) => cells.map((cell, column) => column < 2 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])).join('  ')).join('\n')
+  const widths = head.map((name, column) =>
+    Math.max(name.length, ...rows.map((cells) => cells[column].length))
+  )
+  return [head, ...rows]
+    .map((cells) =>
+      cells
+        .map((cell, column) =>
+          column < 2 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])
+        )
+        .join('  ')
+    )
+    .join('\n')
 }
 
 function progress({ histories, requests, violations }: Tally, seconds: number): void {
@@ -51,9 +91,11 @@ function progress({ histories, requests, violations }: Tally, seconds: number): 
 const megabytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1)
 
 async function run(store: StoreName, part: Part): Promise<readonly string[]> {
-  const stress = running = fleet(store, part, seed)
+  const stress = (running = fleet(store, part, seed))
   const started = performance.now()
-  const ticking = setInterval(() => { progress(stress.tally, Math.round((performance.now() - started) / 1000)) }, 1000)
+  const ticking = setInterval(() => {
+    progress(stress.tally, Math.round((performance.now() - started) / 1000))
+  }, 1000)
   try {
     await stress.start()
     console.log(`\n${stress.on}, ${part}`)
@@ -61,9 +103,14 @@ async function run(store: StoreName, part: Part): Promise<readonly string[]> {
     if (part.startsWith('soak')) heaps = await soak(stress, Number(values.soak))
     else await stress.load(Number(values.seconds))
     if (isTerminal) console.log()
-    for (const [index, { before, after }] of heaps.entries()) console.log(`  heap of process ${index}: ${megabytes(before)} MB before, ${megabytes(after)} MB after`)
+    for (const [index, { before, after }] of heaps.entries())
+      console.log(
+        `  heap of process ${index}: ${megabytes(before)} MB before, ${megabytes(after)} MB after`
+      )
     rows.push(row(stress.on, part, stress.tally))
-    const leaks = heaps.filter(({ before, after }) => after - before > heapMargin).map(({ before, after }) => `a heap grew by ${megabytes(after - before)} MB`)
+    const leaks = heaps
+      .filter(({ before, after }) => after - before > heapMargin)
+      .map(({ before, after }) => `a heap grew by ${megabytes(after - before)} MB`)
     return [...stress.tally.violations, ...leaks]
   } finally {
     clearInterval(ticking)
@@ -80,11 +127,12 @@ for (const store of values.stores.split(',') as StoreName[]) {
     continue
   }
   for (const part of Object.keys(obstacles) as Part[]) {
-    if (wrong.length === 0) wrong.push(...await run(store, part))
+    if (wrong.length === 0) wrong.push(...(await run(store, part)))
   }
 }
 console.log(`\n${table()}\n`)
 if (wrong.length > 0) {
   console.error(`BROKEN, with seed ${seed}:\n\n${wrong.join('\n\n')}`)
   process.exitCode = 1
-} else if (rows.length > 0) console.log('P1, P2, P3 and P4 hold in every history; no rejection went unhandled, no heap grew.')
+} else if (rows.length > 0)
+  console.log('P1, P2, P3 and P4 hold in every history; no rejection went unhandled, no heap grew.')

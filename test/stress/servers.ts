@@ -6,7 +6,10 @@ import { PostgresServer, skipOwnServer as skipPostgres } from '../helpers/postgr
 import { RedisServer, skipOwnServer as skipRedis } from '../helpers/redis.ts'
 import type { StoreName } from './app.ts'
 
-/** A server that sessions are stored on, and how to do it harm. What it has acknowledged outlives a kill. */
+/**
+ * A server that sessions are stored on, and how to do it harm. What it has acknowledged outlives a
+ * kill.
+ */
 export interface StoreServer {
   readonly name: StoreName
   readonly version: string
@@ -21,22 +24,34 @@ export interface StoreServer {
 }
 
 /** Those that can be started here, and why the others can't. */
-export const storeServers: Readonly<Record<StoreName, { readonly skip: string | false, readonly open: () => Promise<StoreServer> }>> = {
+export const storeServers: Readonly<
+  Record<StoreName, { readonly skip: string | false; readonly open: () => Promise<StoreServer> }>
+> = {
   Redis: {
     skip: skipRedis,
     async open() {
-      const server = new RedisServer(await freePort(), ['--appendonly', 'yes', '--appendfsync', 'always'])
+      const server = new RedisServer(await freePort(), [
+        '--appendonly',
+        'yes',
+        '--appendfsync',
+        'always'
+      ])
       await server.start()
       const client = await createClient({ url: server.url }).connect()
-      const [, version = '?'] = /^(?:valkey|redis)_version:(\S+)/m.exec(await client.info('server')) ?? []
+      const [, version = '?'] =
+        /^(?:valkey|redis)_version:(\S+)/m.exec(await client.info('server')) ?? []
       client.destroy()
       return {
         name: 'Redis',
         version,
         port: server.port,
         url: (port) => `redis://127.0.0.1:${port}`,
-        freeze: () => { server.freeze() },
-        thaw: () => { server.thaw() },
+        freeze: () => {
+          server.freeze()
+        },
+        thaw: () => {
+          server.thaw()
+        },
         kill: () => server.kill(),
         start: () => server.start(),
         close: () => server.close()
@@ -51,7 +66,11 @@ export const storeServers: Readonly<Record<StoreName, { readonly skip: string | 
       await server.start()
       const client = new pg.Client(server.config)
       await client.connect()
-      const { rows: [{ version }] } = await client.query<{ version: string }>('SELECT split_part(current_setting(\'server_version\'), \' \', 1) AS version')
+      const {
+        rows: [{ version }]
+      } = await client.query<{ version: string }>(
+        "SELECT split_part(current_setting('server_version'), ' ', 1) AS version"
+      )
       await client.end()
       return {
         name: 'PostgreSQL',
@@ -59,7 +78,9 @@ export const storeServers: Readonly<Record<StoreName, { readonly skip: string | 
         port: server.port,
         url: (port) => `postgres://postgres@127.0.0.1:${port}/postgres`,
         freeze: () => server.freeze(),
-        thaw: () => { server.thaw() },
+        thaw: () => {
+          server.thaw()
+        },
         kill: () => server.kill(),
         start: () => server.start(),
         close: () => server.close()

@@ -11,7 +11,8 @@ async function main() {
     const required = require(name)
     const { 'module.exports': whole = required, ...imported } = await import(name)
     assert.equal(required, whole)
-    for (const [key, value] of Object.entries(imported)) assert.equal(required[key], value, `${name}: ${key}`)
+    for (const [key, value] of Object.entries(imported))
+      assert.equal(required[key], value, `${name}: ${key}`)
     found[name] = Object.keys(imported).filter((key) => key !== 'default')
   }
   console.log(JSON.stringify(found))

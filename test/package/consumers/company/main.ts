@@ -6,7 +6,9 @@ import Fastify from 'fastify'
 import sessionPlugin, { type Session } from 'fastify-holdfast'
 
 declare module 'fastify-holdfast' {
-  interface SessionData { user?: string }
+  interface SessionData {
+    user?: string
+  }
 }
 
 const passport = new Authenticator()

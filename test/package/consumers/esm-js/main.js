@@ -12,9 +12,11 @@ assert.ok(new required.MemoryStore() instanceof MemoryStore)
 for (const plugin of [sessionPlugin, named, import('fastify-holdfast'), required]) {
   const app = Fastify()
   await app.register(plugin, { store: new required.MemoryStore() })
-  app.get('/', async ({ session }) => session.update((draft) => draft.visits = 1))
+  app.get('/', async ({ session }) => session.update((draft) => (draft.visits = 1)))
   assert.equal((await app.inject('/')).body, '1')
-  await assert.rejects(async () => { await Fastify().register(plugin, { maxAge: -1 }) }, SessionError)
+  await assert.rejects(async () => {
+    await Fastify().register(plugin, { maxAge: -1 })
+  }, SessionError)
   await app.close()
 }
 console.log('works')

@@ -4,7 +4,9 @@ import type { FastifySessionObject } from '@fastify/session'
 import Fastify from 'fastify'
 
 declare module 'fastify-holdfast' {
-  interface SessionData { user?: string }
+  interface SessionData {
+    user?: string
+  }
 }
 
 export type Theirs = FastifySessionObject

@@ -1,10 +1,13 @@
-// Two plugins declare request.session. The first that is imported gives the type: here @fastify/session, and ours has another name.
+// Two plugins declare request.session. The first that is imported gives the type: here
+// @fastify/session, and ours has another name.
 import peer, { type FastifySessionObject } from '@fastify/session'
 import sessionPlugin, { type Session } from 'fastify-holdfast'
 import Fastify from 'fastify'
 
 declare module 'fastify-holdfast' {
-  interface NamedSessions { admin: { operator?: string } }
+  interface NamedSessions {
+    admin: { operator?: string }
+  }
 }
 
 const app = Fastify()
