@@ -1,4 +1,5 @@
-// Who is measured. Each is set up as its README says, behind the same routes, with a cookie of the same name.
+// Who is measured. Each is set up as its README says, behind the same routes, with a cookie of the
+// same name.
 import { hash, randomBytes, randomUUID } from 'node:crypto'
 
 import fastifyCookie from '@fastify/cookie'
@@ -13,7 +14,13 @@ export function dataOf(bytes) {
   const cart = []
   const data = { n: 0, user: 'ada', cart }
   while (JSON.stringify(data).length < bytes) {
-    cart.push({ id: 1000 + cart.length, name: `Apple no. ${cart.length}`, price: 1.25, tags: ['fruit', 'fresh'], options: { gift: false } })
+    cart.push({
+      id: 1000 + cart.length,
+      name: `Apple no. ${cart.length}`,
+      price: 1.25,
+      tags: ['fruit', 'fresh'],
+      options: { gift: false }
+    })
   }
   return data
 }
@@ -21,23 +28,27 @@ export function dataOf(bytes) {
 /** The routes of every app on Fastify: what is done with the session is the contender's. */
 function routes(app, { read, write, login, seed, increment = write }) {
   app.get('/ignore', async () => ({ ok: true }))
-  app.get('/read', async (request, reply) => ({ n: await read(request, reply) ?? null }))
+  app.get('/read', async (request, reply) => ({ n: (await read(request, reply)) ?? null }))
   app.get('/write', async (request, reply) => ({ n: await write(request, reply) }))
   app.get('/increment', async (request, reply) => ({ n: await increment(request, reply) }))
   app.get('/login', async (request, reply) => ({ user: await login(request, reply) }))
-  app.get('/seed/:bytes', async (request, reply) => ({ ok: await seed(request, reply, dataOf(Number(request.params.bytes))) }))
+  app.get('/seed/:bytes', async (request, reply) => ({
+    ok: await seed(request, reply, dataOf(Number(request.params.bytes)))
+  }))
   return app
 }
 
 /** For those whose session is an object with plain properties. */
 const plain = {
   read: ({ session }) => session.n,
-  write: ({ session }) => session.n = (session.n ?? 0) + 1,
+  write: ({ session }) => (session.n = (session.n ?? 0) + 1),
   async login(request) {
     await request.session.regenerate()
-    return request.session.user = 'ada'
+    return (request.session.user = 'ada')
   },
-  seed({ session }, _reply, data) { Object.assign(session, data) }
+  seed({ session }, _reply, data) {
+    Object.assign(session, data)
+  }
 }
 
 async function bare() {
@@ -45,23 +56,38 @@ async function bare() {
   return routes(Fastify(), { read: nothing, write: nothing, login: nothing, seed: nothing })
 }
 
-/** What no session can do without: it parses one cookie and sets one. On Redis, with so many bare calls of the client: 1 reads, 2 read and write. */
+/**
+ * What no session can do without: it parses one cookie and sets one. On Redis, with so many bare
+ * calls of the client: 1 reads, 2 read and write.
+ */
 async function floor({ redis, calls = 0 }) {
   const app = Fastify()
   await app.register(fastifyCookie)
   app.addHook('onRequest', function setOne(request, reply, done) {
-    reply.setCookie(cookieName, request.cookies[cookieName] ?? randomUUID(), { path: '/', httpOnly: true, sameSite: 'lax', maxAge: hour })
+    reply.setCookie(cookieName, request.cookies[cookieName] ?? randomUUID(), {
+      path: '/',
+      httpOnly: true,
+      sameSite: 'lax',
+      maxAge: hour
+    })
     done()
   })
-  if (calls > 0) app.addHook('onRequest', async () => { await redis.get('floor') })
-  if (calls > 1) app.addHook('onSend', async () => { await redis.set('floor', 'what a session holds', { expiration: { type: 'EX', value: hour } }) })
+  if (calls > 0)
+    app.addHook('onRequest', async () => {
+      await redis.get('floor')
+    })
+  if (calls > 1)
+    app.addHook('onSend', async () => {
+      await redis.set('floor', 'what a session holds', { expiration: { type: 'EX', value: hour } })
+    })
   const nothing = () => 0
   return routes(app, { read: nothing, write: nothing, login: nothing, seed: nothing })
 }
 
 /**
- * The least that a server-side session can do: finds its id in the cookie, hashes it, parses the data when it is asked for, and
- * serialises it to see what has changed. No expiry, no bound, no versions, no merge, no header, no signature.
+ * The least that a server-side session can do: finds its id in the cookie, hashes it, parses the
+ * data when it is asked for, and serialises it to see what has changed. No expiry, no bound, no
+ * versions, no merge, no header, no signature.
  */
 async function least() {
   const app = Fastify()
@@ -70,10 +96,16 @@ async function least() {
   app.decorateRequest('sessionId', null)
   app.decorateRequest('sessionText', null)
   app.decorateRequest('sessionData', null)
-  app.decorateRequest('session', { getter() { return this.sessionData ??= this.sessionText === undefined ? {} : JSON.parse(this.sessionText) } })
+  app.decorateRequest('session', {
+    getter() {
+      return (this.sessionData ??=
+        this.sessionText === undefined ? {} : JSON.parse(this.sessionText))
+    }
+  })
   app.addHook('onRequest', function resolve(request, _reply, done) {
     request.sessionId = /(?:^|; )session_id=([^;]*)/.exec(request.headers.cookie)?.[1]
-    request.sessionText = request.sessionId === undefined ? undefined : stored.get(keyOf(request.sessionId))
+    request.sessionText =
+      request.sessionId === undefined ? undefined : stored.get(keyOf(request.sessionId))
     done()
   })
   app.addHook('onSend', function commit(request, reply, _payload, done) {
@@ -82,7 +114,12 @@ async function least() {
       if (text !== request.sessionText) {
         request.sessionId ??= randomUUID()
         stored.set(keyOf(request.sessionId), text)
-        reply.header('set-cookie', `${cookieName}=${request.sessionId}; Max-Age=3600; Path=/; HttpOnly; SameSite=Lax`).header('cache-control', 'private')
+        reply
+          .header(
+            'set-cookie',
+            `${cookieName}=${request.sessionId}; Max-Age=3600; Path=/; HttpOnly; SameSite=Lax`
+          )
+          .header('cache-control', 'private')
       }
       reply.header('vary', 'Cookie')
     }
@@ -111,7 +148,7 @@ async function holdfast({ redis, dist = new URL('../dist/', import.meta.url).hre
   await app.register(sessionPlugin, { ...(store && { store }), ...options })
   return routes(app, {
     ...plain,
-    increment: ({ session }) => session.update((draft) => draft.n = (draft.n ?? 0) + 1)
+    increment: ({ session }) => session.update((draft) => (draft.n = (draft.n ?? 0) + 1))
   })
 }
 
@@ -119,14 +156,25 @@ async function fastifySession({ redis, ...options }) {
   const { default: plugin } = await import('@fastify/session')
   const app = Fastify()
   await app.register(fastifyCookie)
-  await app.register(plugin, { secret, cookieName, cookie: { secure: false, maxAge: hour * 1000 }, ...await connectRedis(redis), ...options })
+  await app.register(plugin, {
+    secret,
+    cookieName,
+    cookie: { secure: false, maxAge: hour * 1000 },
+    ...(await connectRedis(redis)),
+    ...options
+  })
   return routes(app, plain)
 }
 
 async function secureSession() {
   const { default: plugin } = await import('@fastify/secure-session')
   const app = Fastify()
-  await app.register(plugin, { key: randomBytes(32), cookieName, expiry: hour, cookie: { path: '/', httpOnly: true } })
+  await app.register(plugin, {
+    key: randomBytes(32),
+    cookieName,
+    expiry: hour,
+    cookie: { path: '/', httpOnly: true }
+  })
   return routes(app, {
     read: ({ session }) => session.get('n'),
     write({ session }) {
@@ -138,13 +186,21 @@ async function secureSession() {
       session.set('user', 'ada')
       return session.get('user')
     },
-    seed({ session }, _reply, data) { for (const key of Object.keys(data)) session.set(key, data[key]) }
+    seed({ session }, _reply, data) {
+      for (const key of Object.keys(data)) session.set(key, data[key])
+    }
   })
 }
 
 async function ironSession() {
   const { getIronSession } = await import('iron-session')
-  const sessionOf = ({ raw }, reply) => getIronSession(raw, reply.raw, { password: secret, cookieName, ttl: hour, cookieOptions: { secure: false } })
+  const sessionOf = ({ raw }, reply) =>
+    getIronSession(raw, reply.raw, {
+      password: secret,
+      cookieName,
+      ttl: hour,
+      cookieOptions: { secure: false }
+    })
   return routes(Fastify(), {
     read: async (request, reply) => (await sessionOf(request, reply)).n,
     async write(request, reply) {
@@ -171,8 +227,13 @@ async function ironSession() {
 async function bareExpress() {
   const { default: express } = await import('express')
   const app = express()
-  app.get('/ignore', (_request, response) => { response.json({ ok: true }) })
-  for (const path of ['/read', '/write', '/login', '/seed/:bytes']) app.get(path, (_request, response) => { response.json({ n: 0 }) })
+  app.get('/ignore', (_request, response) => {
+    response.json({ ok: true })
+  })
+  for (const path of ['/read', '/write', '/login', '/seed/:bytes'])
+    app.get(path, (_request, response) => {
+      response.json({ n: 0 })
+    })
   return app
 }
 
@@ -180,16 +241,27 @@ async function expressSession({ redis, ...options }) {
   const { default: express } = await import('express')
   const { default: session } = await import('express-session')
   const app = express()
-  app.use(session({
-    secret, name: cookieName, resave: false, saveUninitialized: redis === undefined,
-    cookie: { maxAge: hour * 1000, sameSite: 'lax' }, ...await connectRedis(redis), ...options
-  }))
+  app.use(
+    session({
+      secret,
+      name: cookieName,
+      resave: false,
+      saveUninitialized: redis === undefined,
+      cookie: { maxAge: hour * 1000, sameSite: 'lax' },
+      ...(await connectRedis(redis)),
+      ...options
+    })
+  )
   const write = ({ session }, response) => {
     session.n = (session.n ?? 0) + 1
     response.json({ n: session.n })
   }
-  app.get('/ignore', (_request, response) => { response.json({ ok: true }) })
-  app.get('/read', ({ session }, response) => { response.json({ n: session.n ?? null }) })
+  app.get('/ignore', (_request, response) => {
+    response.json({ ok: true })
+  })
+  app.get('/read', ({ session }, response) => {
+    response.json({ n: session.n ?? null })
+  })
   app.get('/write', write)
   app.get('/increment', write)
   app.get('/login', (request, response, next) => {
@@ -215,27 +287,43 @@ async function connectRedis(client) {
 /** `most`: bytes of data that fit. `by`: on what the client sends its id. */
 export const contenders = {
   'Fastify, bare': { make: bare, sessions: false, most: Infinity },
-  'floor': { make: floor, sessions: false, most: Infinity },
+  floor: { make: floor, sessions: false, most: Infinity },
   'floor, GET': { make: floor, options: { calls: 1 }, sessions: false, most: Infinity },
   'floor, GET and SET': { make: floor, options: { calls: 2 }, sessions: false, most: Infinity },
   'the least': { make: least, most: Infinity },
-  'holdfast': { make: holdfast, most: Infinity },
+  holdfast: { make: holdfast, most: Infinity },
   'holdfast, header': { make: holdfast, by: 'header', most: Infinity },
   'holdfast, touching every time': { make: holdfast, options: { touchAfter: 0 }, most: Infinity },
-  // To compare two builds: HOLDFAST_BEFORE is the address of the other's dist folder, file:///…/dist/
-  'holdfast, before': { make: holdfast, options: { dist: process.env['HOLDFAST_BEFORE'] }, most: Infinity },
+  // To compare two builds: HOLDFAST_BEFORE is the address of the other's dist folder,
+  // file:///…/dist/
+  'holdfast, before': {
+    make: holdfast,
+    options: { dist: process.env['HOLDFAST_BEFORE'] },
+    most: Infinity
+  },
   '@fastify/session': { make: fastifySession, most: Infinity },
-  '@fastify/session, not rolling': { make: fastifySession, options: { rolling: false }, most: Infinity },
+  '@fastify/session, not rolling': {
+    make: fastifySession,
+    options: { rolling: false },
+    most: Infinity
+  },
   '@fastify/secure-session': { make: secureSession, clientSide: true, most: 2000 },
   'iron-session': { make: ironSession, clientSide: true, most: 2000 },
   'Express, bare': { make: bareExpress, express: true, sessions: false, most: Infinity },
   'express-session': { make: expressSession, express: true, most: Infinity }
 }
 
-/** What a visitor sends next, after such a reply: the cookie, or the header if that is what it speaks. */
+/**
+ * What a visitor sends next, after such a reply: the cookie, or the header if that is what it
+ * speaks.
+ */
 export function follow(sent, { 'set-cookie': cookies, 'x-session-id': id }) {
-  if (sent['x-session-id'] !== undefined) return { ...sent, 'x-session-id': id ?? sent['x-session-id'] }
-  const cookie = [cookies ?? []].flat().find((each) => each.startsWith(`${cookieName}=`))?.split(';', 1)[0]
+  if (sent['x-session-id'] !== undefined)
+    return { ...sent, 'x-session-id': id ?? sent['x-session-id'] }
+  const cookie = [cookies ?? []]
+    .flat()
+    .find((each) => each.startsWith(`${cookieName}=`))
+    ?.split(';', 1)[0]
   return cookie === undefined ? sent : { ...sent, cookie }
 }
 
@@ -243,6 +331,11 @@ export function follow(sent, { 'set-cookie': cookies, 'x-session-id': id }) {
 export function onMemory({ express = true } = {}) {
   return Object.keys(contenders).filter((name) => {
     if (name === 'holdfast, before') return process.env['HOLDFAST_BEFORE'] !== undefined
-    return !name.startsWith('floor, GET') && !name.startsWith('holdfast, touching') && !name.endsWith('not rolling') && (express || contenders[name].express !== true)
+    return (
+      !name.startsWith('floor, GET') &&
+      !name.startsWith('holdfast, touching') &&
+      !name.endsWith('not rolling') &&
+      (express || contenders[name].express !== true)
+    )
   })
 }

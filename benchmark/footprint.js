@@ -12,46 +12,107 @@ const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
 const packages = {
   holdfast: { entry: join(root, 'dist/lib/index.js'), folder: root },
-  ...Object.fromEntries(['@fastify/cookie', '@fastify/session', '@fastify/secure-session', 'iron-session', 'express-session'].map((name) => [name, { entry: name, folder: join(here, 'node_modules', name) }]))
+  ...Object.fromEntries(
+    [
+      '@fastify/cookie',
+      '@fastify/session',
+      '@fastify/secure-session',
+      'iron-session',
+      'express-session'
+    ].map((name) => [name, { entry: name, folder: join(here, 'node_modules', name) }])
+  )
 }
 
 export async function footprint({ starts }) {
   const names = Object.keys(packages)
-  const samples = await interleave(names, starts, (name) => importTime(packages[name].entry), progressOf('start-up'))
-  const sizes = Object.fromEntries(names.map((name) => [name, name === 'holdfast' ? packedSize('') : folderSize(packages[name].folder)]))
-  const dependencies = Object.fromEntries(names.map((name) => [name, dependenciesOf(packages[name].folder)]))
+  const samples = await interleave(
+    names,
+    starts,
+    (name) => importTime(packages[name].entry),
+    progressOf('start-up')
+  )
+  const sizes = Object.fromEntries(
+    names.map((name) => [
+      name,
+      name === 'holdfast' ? packedSize('') : folderSize(packages[name].folder)
+    ])
+  )
+  const dependencies = Object.fromEntries(
+    names.map((name) => [name, dependenciesOf(packages[name].folder)])
+  )
   const start = summary(samples.get('holdfast'))
   return {
     title: 'To install and to start',
-    about: ['Milliseconds that `import()` takes once Fastify is loaded, a new process each time; KB of the package itself without source maps; run-time dependencies, direct and with theirs.'],
-    tables: [{
-      caption: 'Start-up and size',
-      head: ['', 'import, ms', 'unpacked, KB', 'dependencies', 'with theirs'],
-      rows: names.map((name) => [name, shown(summary(samples.get(name))), digits(sizes[name] / 1000), String(dependencies[name].direct), String(dependencies[name].all)])
-    }],
+    about: [
+      'Milliseconds that `import()` takes once Fastify is loaded, a new process each time; KB of the package itself without source maps; run-time dependencies, direct and with theirs.'
+    ],
+    tables: [
+      {
+        caption: 'Start-up and size',
+        head: ['', 'import, ms', 'unpacked, KB', 'dependencies', 'with theirs'],
+        rows: names.map((name) => [
+          name,
+          shown(summary(samples.get(name))),
+          digits(sizes[name] / 1000),
+          String(dependencies[name].direct),
+          String(dependencies[name].all)
+        ])
+      }
+    ],
     figures: [
-      { what: 'import over Fastify\'s own', value: start, unit: 'ms', atMost: 10 },
-      { what: 'package, unpacked, without source maps', value: exactly(sizes.holdfast / 1000), unit: 'KB', atMost: 80, note: Object.entries({ JavaScript: '.js', declarations: '.d.ts', pages: '.md' }).map(([what, end]) => `${what} ${digits(packedSize(end) / 1000)}`).join(', ') },
-      { what: 'run-time dependencies', value: exactly(dependencies.holdfast.direct), unit: '', atMost: 2 }
+      { what: "import over Fastify's own", value: start, unit: 'ms', atMost: 10 },
+      {
+        what: 'package, unpacked, without source maps',
+        value: exactly(sizes.holdfast / 1000),
+        unit: 'KB',
+        atMost: 80,
+        note: Object.entries({ JavaScript: '.js', declarations: '.d.ts', pages: '.md' })
+          .map(([what, end]) => `${what} ${digits(packedSize(end) / 1000)}`)
+          .join(', ')
+      },
+      {
+        what: 'run-time dependencies',
+        value: exactly(dependencies.holdfast.direct),
+        unit: '',
+        atMost: 2
+      }
     ]
   }
 }
 
 async function importTime(entry) {
   const program = `await import('fastify'); const before = performance.now(); await import(${JSON.stringify(entry)}); console.log(performance.now() - before)`
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], { cwd: here })
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--input-type=module', '--eval', program],
+    { cwd: here }
+  )
   return Number(stdout)
 }
 
 /** Of what `npm pack` would pack, the files that end so. */
 function packedSize(end) {
-  const [{ files }] = Object.values(JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] })))
-  return files.filter(({ path }) => path.endsWith(end) && !path.endsWith('.map')).reduce((sum, { size }) => sum + size, 0)
+  const [{ files }] = Object.values(
+    JSON.parse(
+      execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+        cwd: root,
+        stdio: ['ignore', 'pipe', 'ignore']
+      })
+    )
+  )
+  return files
+    .filter(({ path }) => path.endsWith(end) && !path.endsWith('.map'))
+    .reduce((sum, { size }) => sum + size, 0)
 }
 
 function folderSize(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.name.endsWith('.map') && !entry.parentPath.includes(join(folder, 'node_modules')))
+    .filter(
+      (entry) =>
+        entry.isFile() &&
+        !entry.name.endsWith('.map') &&
+        !entry.parentPath.includes(join(folder, 'node_modules'))
+    )
     .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0)
 }
 
@@ -70,7 +131,10 @@ function dependenciesOf(folder) {
 }
 
 function folderOf(name, from) {
-  const folder = createRequire(join(from, 'package.json')).resolve.paths(name).map((path) => join(path, name)).find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined)
+  const folder = createRequire(join(from, 'package.json'))
+    .resolve.paths(name)
+    .map((path) => join(path, name))
+    .find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined)
   if (folder === undefined) throw new Error(`${name} is not installed`)
   return folder
 }

@@ -1,4 +1,5 @@
-// Question 4: how cost grows: with the sessions stored, and with the requests that change one session at once.
+// Question 4: how cost grows: with the sessions stored, and with the requests that change one
+// session at once.
 import { Contender, startRedis } from './fleet.js'
 import { byName, interleave, pooled, progressOf, ratio, shown, summary } from './measure.js'
 
@@ -18,16 +19,22 @@ export async function growth(scale) {
 
 /** The same requests, by visitors drawn from all that are stored. */
 async function withStored({ stored, requests, rounds, warmups }) {
-  const servers = stored.map((count) => Object.assign(new Contender('holdfast'), { count, name: String(count) }))
+  const servers = stored.map((count) =>
+    Object.assign(new Contender('holdfast'), { count, name: String(count) })
+  )
   try {
     for (const server of servers) {
       await server.ready
       await server.ask('fill', { count: server.count })
     }
     const measured = []
-    for (const { kind, path } of [{ kind: 'read', path: '/read' }, { kind: 'write', path: '/write' }]) {
+    for (const { kind, path } of [
+      { kind: 'read', path: '/read' },
+      { kind: 'write', path: '/write' }
+    ]) {
       const sample = async (server) => (await server.ask('inject', { path, count: requests })).cpu
-      for (const server of servers) for (let time = 0; time < warmups; time += 1) await sample(server)
+      for (const server of servers)
+        for (let time = 0; time < warmups; time += 1) await sample(server)
       const samples = await interleave(servers, rounds, sample, progressOf(`growth, ${kind}`))
       measured.push({ kind, samples: byName(samples) })
     }
@@ -50,7 +57,12 @@ async function withCrowds({ crowds, rounds }, redisUrl) {
         return server.ask('contend', { count, path: '/increment', headers })
       }
       for (const server of servers) await sample(server)
-      const samples = await interleave(servers, rounds, sample, progressOf(`growth, ${count} at once`))
+      const samples = await interleave(
+        servers,
+        rounds,
+        sample,
+        progressOf(`growth, ${count} at once`)
+      )
       measured.push({ count, samples: byName(samples) })
     }
     return { names, measured }
@@ -65,7 +77,10 @@ function report({ stored, crowds, scale }) {
   const few = scale.crowds.at(-2)
   const all = scale.crowds.at(-1)
   const linear = ({ measured }) => {
-    const each = (count) => measured.find((cell) => cell.count === count).samples.holdfast.map(({ milliseconds }) => milliseconds / count)
+    const each = (count) =>
+      measured
+        .find((cell) => cell.count === count)
+        .samples.holdfast.map(({ milliseconds }) => milliseconds / count)
     return ratio(each(all), each(few))
   }
   return {
@@ -78,22 +93,36 @@ function report({ stored, crowds, scale }) {
       {
         caption: 'Microseconds of CPU per request, by sessions stored',
         head: ['', ...scale.stored.map((count) => count.toLocaleString('en-US'))],
-        rows: stored.map(({ kind, samples }) => [kind, ...scale.stored.map((count) => shown(summary(samples[count])))])
+        rows: stored.map(({ kind, samples }) => [
+          kind,
+          ...scale.stored.map((count) => shown(summary(samples[count])))
+        ])
       },
       ...Object.entries(crowds).map(([where, { names, measured }]) => ({
         caption: `Milliseconds until all were answered, on ${where}; in brackets what the counter came to`,
         head: ['requests at once', ...names],
-        rows: measured.map(({ count, samples }) => [String(count), ...names.map((name) => {
-          const each = samples[name]
-          return `${shown(summary(each.map(({ milliseconds }) => milliseconds)))} (${summary(each.map(({ n }) => n)).median})`
-        })])
+        rows: measured.map(({ count, samples }) => [
+          String(count),
+          ...names.map((name) => {
+            const each = samples[name]
+            return `${shown(summary(each.map(({ milliseconds }) => milliseconds)))} (${summary(each.map(({ n }) => n)).median})`
+          })
+        ])
       }))
     ],
     figures: [
       ...stored.map(({ kind, samples }) => ({
-        what: `CPU of a ${kind}, with ${most.toLocaleString('en-US')} sessions by that with ${least.toLocaleString('en-US')}`, value: ratio(samples[most], samples[least]), unit: '×', atMost: 1.1
+        what: `CPU of a ${kind}, with ${most.toLocaleString('en-US')} sessions by that with ${least.toLocaleString('en-US')}`,
+        value: ratio(samples[most], samples[least]),
+        unit: '×',
+        atMost: 1.1
       })),
-      ...Object.entries(crowds).map(([where, crowd]) => ({ what: `time per update on ${where}, ${all} at once by ${few} at once`, value: linear(crowd), unit: '×', atMost: 1.2 }))
+      ...Object.entries(crowds).map(([where, crowd]) => ({
+        what: `time per update on ${where}, ${all} at once by ${few} at once`,
+        value: linear(crowd),
+        unit: '×',
+        atMost: 1.2
+      }))
     ]
   }
 }

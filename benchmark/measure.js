@@ -1,22 +1,24 @@
 // What all questions share: interleaved rounds, medians, spread.
 
 /**
- * Samples every subject once per round, so that what the machine does meanwhile meets all alike. The order turns with the
- * rounds. Answers, by subject, its samples in the order of the rounds.
+ * Samples every subject once per round, so that what the machine does meanwhile meets all alike.
+ * The order turns with the rounds. Answers, by subject, its samples in the order of the rounds.
  */
 export async function interleave(subjects, rounds, sample, progress = () => {}) {
   const samples = new Map(subjects.map((subject) => [subject, []]))
   for (let round = 0; round < rounds; round += 1) {
     const first = round % subjects.length
-    for (const subject of [...subjects.slice(first), ...subjects.slice(0, first)]) samples.get(subject).push(await sample(subject, round))
+    for (const subject of [...subjects.slice(first), ...subjects.slice(0, first)])
+      samples.get(subject).push(await sample(subject, round))
     progress(round + 1, rounds)
   }
   return samples
 }
 
 /**
- * Does the same with one fleet of processes after the other, and pools what it answers: cells with samples by name. A process
- * now and then comes to stay slower than its twins, by what the compiler made of it: no contender's figure hangs on one.
+ * Does the same with one fleet of processes after the other, and pools what it answers: cells with
+ * samples by name. A process now and then comes to stay slower than its twins, by what the compiler
+ * made of it: no contender's figure hangs on one.
  */
 export async function pooled(fleets, work) {
   const cells = await work(0)
@@ -69,7 +71,8 @@ export function digits(value) {
 /** On a terminal the line is rewritten, in a log it stands once. */
 export function progressOf(what) {
   return (done, of) => {
-    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${what}: ${done}/${of}${done === of ? '\n' : ''}`)
+    if (process.stderr.isTTY)
+      process.stderr.write(`\r\x1b[K${what}: ${done}/${of}${done === of ? '\n' : ''}`)
     else if (done === of) process.stderr.write(`${what}: ${of} rounds\n`)
   }
 }

@@ -1,4 +1,5 @@
-// Why it costs what it costs: where the time of a request goes, by the modules of lib, from a CPU profile of the server.
+// Why it costs what it costs: where the time of a request goes, by the modules of lib, from a CPU
+// profile of the server.
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,10 +13,13 @@ export async function profile({ requests }) {
   await load.ready
   try {
     const columns = []
-    for (const kind of kinds.slice(1, 4)) columns.push({ ...kind, parts: await partsOf(kind, requests * 50, load) })
+    for (const kind of kinds.slice(1, 4))
+      columns.push({ ...kind, parts: await partsOf(kind, requests * 50, load) })
     const names = [...new Set(columns.flatMap(({ parts }) => [...parts.keys()]))]
     const most = (name) => Math.max(...columns.map(({ parts }) => parts.get(name) ?? 0))
-    const rows = names.filter((name) => most(name) >= 0.1).toSorted((one, other) => most(other) - most(one))
+    const rows = names
+      .filter((name) => most(name) >= 0.1)
+      .toSorted((one, other) => most(other) - most(one))
     return {
       title: 'Where the time goes',
       about: [
@@ -23,14 +27,25 @@ export async function profile({ requests }) {
           'and in the hash that Node.js makes for them. `serializer` is JSON.stringify and `codec` is JSON.parse, but for a little. ' +
           'What Fastify and Node.js do because of it, such as to send one more header, is not in here.'
       ],
-      tables: [{
-        caption: 'Microseconds under the profiler, by module',
-        head: ['', ...columns.map(({ kind }) => kind)],
-        rows: [
-          ...rows.map((name) => [name, ...columns.map(({ parts }) => digits(parts.get(name) ?? 0))]),
-          ['**all of them**', ...columns.map(({ parts }) => `**${digits([...parts.values()].reduce((sum, each) => sum + each, 0))}**`)]
-        ]
-      }],
+      tables: [
+        {
+          caption: 'Microseconds under the profiler, by module',
+          head: ['', ...columns.map(({ kind }) => kind)],
+          rows: [
+            ...rows.map((name) => [
+              name,
+              ...columns.map(({ parts }) => digits(parts.get(name) ?? 0))
+            ]),
+            [
+              '**all of them**',
+              ...columns.map(
+                ({ parts }) =>
+                  `**${digits([...parts.values()].reduce((sum, each) => sum + each, 0))}**`
+              )
+            ]
+          ]
+        }
+      ],
       figures: []
     }
   } finally {
@@ -41,7 +56,9 @@ export async function profile({ requests }) {
 /** Microseconds per request, by module. */
 async function partsOf({ path }, total, load) {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-profile-'))
-  const server = new Contender('holdfast', { nodeOptions: ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--cpu-prof-interval=100'] })
+  const server = new Contender('holdfast', {
+    nodeOptions: ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--cpu-prof-interval=100']
+  })
   try {
     await server.open()
     const visitors = await server.visitors(100, 100)
@@ -54,10 +71,15 @@ async function partsOf({ path }, total, load) {
   }
 }
 
-/** A sample counts for the function at its top; one in the engine itself, as for a regular expression, for the function that called it. */
+/**
+ * A sample counts for the function at its top; one in the engine itself, as for a regular
+ * expression, for the function that called it.
+ */
 function attributed({ nodes, samples, timeDeltas }, total) {
   const byId = new Map(nodes.map((node) => [node.id, node]))
-  const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id])))
+  const parents = new Map(
+    nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id]))
+  )
   const parts = new Map()
   for (const [index, leaf] of samples.entries()) {
     let id = leaf
@@ -75,6 +97,9 @@ function moduleOf({ url, lineNumber }) {
   if (url.startsWith('node:internal/crypto')) return 'node:crypto'
   if (!url.includes('/dist/lib/') || url.includes('node_modules')) return undefined
   if (!lines.has(url)) lines.set(url, readFileSync(new URL(url), 'utf8').split('\n'))
-  const begin = lines.get(url).slice(0, lineNumber + 1).findLast((line) => /^\/\/ lib\/.*\.ts$/.test(line))
+  const begin = lines
+    .get(url)
+    .slice(0, lineNumber + 1)
+    .findLast((line) => /^\/\/ lib\/.*\.ts$/.test(line))
   return begin?.slice('// lib/'.length, -'.ts'.length)
 }

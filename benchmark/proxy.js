@@ -1,4 +1,5 @@
-// Stands before Redis, in a process of its own: holds every request back for so long, and counts how often the client waited.
+// Stands before Redis, in a process of its own: holds every request back for so long, and counts
+// how often the client waited.
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 
@@ -14,21 +15,38 @@ const proxy = createServer((client) => {
     if (!asking) roundTrips += 1
     asking = true
     if (delay === 0) server.write(chunk)
-    else setTimeout(() => { server.write(chunk) }, delay)
+    else
+      setTimeout(() => {
+        server.write(chunk)
+      }, delay)
   })
   server.on('data', (chunk) => {
     asking = false
     client.write(chunk)
   })
-  for (const [one, other] of [[client, server], [server, client]]) one.on('error', () => {}).on('close', () => { other.destroy() })
+  for (const [one, other] of [
+    [client, server],
+    [server, client]
+  ])
+    one
+      .on('error', () => {})
+      .on('close', () => {
+        other.destroy()
+      })
 }).listen(0, '127.0.0.1')
 await once(proxy, 'listening')
 
 const asks = {
   port: () => proxy.address().port,
-  delay({ milliseconds }) { delay = milliseconds },
+  delay({ milliseconds }) {
+    delay = milliseconds
+  },
   roundTrips: () => roundTrips
 }
-process.on('message', ({ id, ask, ...details }) => { process.send({ id, answer: asks[ask](details) }) })
-process.on('disconnect', () => { process.exit() })
+process.on('message', ({ id, ask, ...details }) => {
+  process.send({ id, answer: asks[ask](details) })
+})
+process.on('disconnect', () => {
+  process.exit()
+})
 process.send({ ready: true })

@@ -1,4 +1,5 @@
-// Question 2: what a request costs on Redis: commands, round trips, CPU, and throughput when Redis is further away.
+// Question 2: what a request costs on Redis: commands, round trips, CPU, and throughput when Redis
+// is further away.
 import { createClient } from 'redis'
 
 import { Load, Proxy, startRedis, withContenders } from './fleet.js'
@@ -7,27 +8,54 @@ import { kinds, mapped } from './requests.js'
 
 const before = process.env['HOLDFAST_BEFORE'] === undefined ? [] : ['holdfast, before']
 const floors = ['floor', 'floor, GET', 'floor, GET and SET']
-const names = ['holdfast', ...before, 'holdfast, touching every time', '@fastify/session', '@fastify/session, not rolling', 'express-session']
+const names = [
+  'holdfast',
+  ...before,
+  'holdfast, touching every time',
+  '@fastify/session',
+  '@fastify/session, not rolling',
+  'express-session'
+]
 
 /** Who does the same as whom: both touch on every request, or neither. */
-const equals = [['holdfast, touching every time', '@fastify/session'], ['holdfast', '@fastify/session, not rolling']]
+const equals = [
+  ['holdfast, touching every time', '@fastify/session'],
+  ['holdfast', '@fastify/session, not rolling']
+]
 
 const distances = [0, 1, 5]
-/** No more than there are visitors: two requests of one session at once would have to merge what they wrote. */
+/**
+ * No more than there are visitors: two requests of one session at once would have to merge what
+ * they wrote.
+ */
 const most = 64
 
 export async function onRedis(scale) {
   const redis = await startRedis()
-  if (redis === undefined) return { title: 'On Redis', about: ['Not measured: no redis-server is installed here.'], tables: [], figures: [] }
+  if (redis === undefined)
+    return {
+      title: 'On Redis',
+      about: ['Not measured: no redis-server is installed here.'],
+      tables: [],
+      figures: []
+    }
   const proxy = new Proxy(redis.port)
   const load = new Load()
   try {
     await Promise.all([proxy.ready, load.ready])
     const behind = `redis://127.0.0.1:${await proxy.ask('port')}`
-    const trips = await withContenders(names, { redisUrl: behind }, (servers) => roundTrips(servers, proxy, redis.client))
+    const trips = await withContenders(names, { redisUrl: behind }, (servers) =>
+      roundTrips(servers, proxy, redis.client)
+    )
     const near = { redisUrl: `redis://127.0.0.1:${redis.port}` }
-    const cpu = await pooled(scale.fleets, () => withContenders([...floors, ...names], near, (servers) => cpuOf(servers, load, scale)))
-    const far = await pooled(scale.fleets, () => withContenders(names, { redisUrl: behind }, (servers) => throughput(servers, proxy, load, behind, scale)))
+    const cpu = await pooled(scale.fleets, () =>
+      withContenders([...floors, ...names], near, (servers) => cpuOf(servers, load, scale))
+    )
+    const far = await pooled(scale.fleets, () =>
+      withContenders(names, { redisUrl: behind }, (servers) =>
+        throughput({ servers, proxy, load, behind, scale })
+      )
+    )
     return report({ trips, cpu, far })
   } finally {
     await Promise.all([proxy.end(), load.end()])
@@ -46,7 +74,11 @@ async function roundTrips(servers, proxy, client) {
       const before = await proxy.ask('roundTrips')
       await server.visit(path, fresh ? server.newcomer : headers)
       const after = await proxy.ask('roundTrips')
-      const commands = [...(await client.sendCommand(['INFO', 'commandstats'])).matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)]
+      const commands = [
+        ...(await client.sendCommand(['INFO', 'commandstats'])).matchAll(
+          /^cmdstat_([^:]+):calls=(\d+)/gm
+        )
+      ]
         .filter(([, name]) => !/^(?:info|config)/.test(name))
         .map(([, name, calls]) => `${calls === '1' ? '' : `${calls} `}${name.toUpperCase()}`)
       answers.push({ name: server.name, kind, trips: after - before, commands })
@@ -62,7 +94,13 @@ async function cpuOf(servers, load, scale) {
   for (const { kind, path, fresh, follow } of kinds) {
     const sample = async (server) => {
       const visitors = fresh ? [server.newcomer] : visitorsOf.get(server)
-      const seen = await load.sample(server, { path, visitors, total: scale.requests, connections: 8, follow })
+      const seen = await load.sample(server, {
+        path,
+        visitors,
+        total: scale.requests,
+        connections: 8,
+        follow
+      })
       if (follow) visitorsOf.set(server, seen.visitors)
       return seen
     }
@@ -73,7 +111,7 @@ async function cpuOf(servers, load, scale) {
   return measured
 }
 
-async function throughput(servers, proxy, load, behind, scale) {
+async function throughput({ servers, proxy, load, behind, scale }) {
   const measured = []
   const atOnce = Math.min(scale.visitors, most)
   const client = await createClient({ url: behind }).connect()
@@ -87,10 +125,30 @@ async function throughput(servers, proxy, load, behind, scale) {
       const total = Math.ceil(scale.requests / (milliseconds + 1))
       const sample = async (server) => {
         const visitors = visitorsOf.get(server)
-        const one = await load.sample(server, { path, visitors, total: Math.min(total, 50), connections: 1, awake: false })
-        return { alone: one.p50, ...await load.sample(server, { path, visitors, total, connections: atOnce, awake: false }) }
+        const one = await load.sample(server, {
+          path,
+          visitors,
+          total: Math.min(total, 50),
+          connections: 1,
+          awake: false
+        })
+        return {
+          alone: one.p50,
+          ...(await load.sample(server, {
+            path,
+            visitors,
+            total,
+            connections: atOnce,
+            awake: false
+          }))
+        }
       }
-      const samples = await interleave(servers, Math.ceil(scale.rounds / 2), sample, progressOf(`Redis ${milliseconds} ms away, ${kind}`))
+      const samples = await interleave(
+        servers,
+        Math.ceil(scale.rounds / 2),
+        sample,
+        progressOf(`Redis ${milliseconds} ms away, ${kind}`)
+      )
       measured.push({ milliseconds, ping, kind, samples: byName(samples) })
     }
   }
@@ -112,21 +170,44 @@ async function pingOf(client) {
 function report({ trips, cpu, far }) {
   const cpuRatio = (kind, peer) => {
     const { samples } = cpu.find((cell) => cell.kind === kind)
-    return ratio(samples.holdfast.map((sample) => sample.cpu), samples[peer].map((sample) => sample.cpu))
+    return ratio(
+      samples.holdfast.map((sample) => sample.cpu),
+      samples[peer].map((sample) => sample.cpu)
+    )
   }
   const overhead = (kind) => {
     const { samples } = cpu.find((cell) => cell.kind === kind)
-    return summary(samples.holdfast.map((sample, round) => (sample.cpu - samples.floor[round].cpu) / (samples['@fastify/session'][round].cpu - samples.floor[round].cpu)))
+    return summary(
+      samples.holdfast.map(
+        (sample, round) =>
+          (sample.cpu - samples.floor[round].cpu) /
+          (samples['@fastify/session'][round].cpu - samples.floor[round].cpu)
+      )
+    )
   }
   const limit = (kind) => {
     const { samples } = cpu.find((cell) => cell.kind === kind)
-    return ratio(samples[kind === 'write' ? 'floor, GET and SET' : 'floor, GET'].map((sample) => sample.cpu), samples['@fastify/session'].map((sample) => sample.cpu))
+    return ratio(
+      samples[kind === 'write' ? 'floor, GET and SET' : 'floor, GET'].map((sample) => sample.cpu),
+      samples['@fastify/session'].map((sample) => sample.cpu)
+    )
   }
-  const note = (kind) => `the floor with as many bare calls of the client: ${digits(limit(kind).median)}; over the floor it is ${digits(overhead(kind).median)} of theirs`
-  const tripsOf = (kind) => exactly(trips.find((each) => each.name === 'holdfast' && each.kind === kind).trips)
-  const ahead = far.flatMap(({ samples }) => equals.map(([ours, theirs]) => ratio(samples[ours].map((each) => each.perSecond), samples[theirs].map((each) => each.perSecond))))
+  const note = (kind) =>
+    `the floor with as many bare calls of the client: ${digits(limit(kind).median)}; over the floor it is ${digits(overhead(kind).median)} of theirs`
+  const tripsOf = (kind) =>
+    exactly(trips.find((each) => each.name === 'holdfast' && each.kind === kind).trips)
+  const ahead = far.flatMap(({ samples }) =>
+    equals.map(([ours, theirs]) =>
+      ratio(
+        samples[ours].map((each) => each.perSecond),
+        samples[theirs].map((each) => each.perSecond)
+      )
+    )
+  )
   const inPings = (wanted) => {
-    const { ping, samples } = far.find(({ milliseconds, kind }) => milliseconds === 5 && kind === wanted)
+    const { ping, samples } = far.find(
+      ({ milliseconds, kind }) => milliseconds === 5 && kind === wanted
+    )
     return summary(samples.holdfast.map(({ alone }) => alone / ping))
   }
   return {
@@ -139,27 +220,79 @@ function report({ trips, cpu, far }) {
     ],
     tables: [
       {
-        caption: 'Round trips per request, and the commands that Redis counted, those inside of scripts too',
+        caption:
+          'Round trips per request, and the commands that Redis counted, those inside of scripts too',
         head: ['', ...kinds.map(({ kind }) => kind)],
-        rows: names.map((name) => [name, ...kinds.map(({ kind }) => {
-          const { trips: count, commands } = trips.find((each) => each.name === name && each.kind === kind)
-          return `**${count}** <sub>${commands.join(', ')}</sub>`
-        })])
+        rows: names.map((name) => [
+          name,
+          ...kinds.map(({ kind }) => {
+            const { trips: count, commands } = trips.find(
+              (each) => each.name === name && each.kind === kind
+            )
+            return `**${count}** <sub>${commands.join(', ')}</sub>`
+          })
+        ])
       },
-      table('Microseconds of CPU per request', [...floors, ...names], cpu.map(({ kind, samples }) => ({ head: kind, samples, pick: (sample) => sample.cpu }))),
-      table(`Requests per second, ${most} at once, by the milliseconds that Redis is away`, names, far.map(({ milliseconds, kind, samples }) => ({ head: `${milliseconds} ms, ${kind}`, samples, pick: (sample) => sample.perSecond }))),
-      table('Latency in ms of one request alone', names, far.map(({ milliseconds, kind, samples }) => ({ head: `${milliseconds} ms, ${kind}`, samples, pick: (sample) => sample.alone })))
+      table(
+        'Microseconds of CPU per request',
+        [...floors, ...names],
+        cpu.map(({ kind, samples }) => ({ head: kind, samples, pick: (sample) => sample.cpu }))
+      ),
+      table(
+        `Requests per second, ${most} at once, by the milliseconds that Redis is away`,
+        names,
+        far.map(({ milliseconds, kind, samples }) => ({
+          head: `${milliseconds} ms, ${kind}`,
+          samples,
+          pick: (sample) => sample.perSecond
+        }))
+      ),
+      table(
+        'Latency in ms of one request alone',
+        names,
+        far.map(({ milliseconds, kind, samples }) => ({
+          head: `${milliseconds} ms, ${kind}`,
+          samples,
+          pick: (sample) => sample.alone
+        }))
+      )
     ],
     quoted: ['read', 'write'].map((wanted) => ({
-      what: `µs of CPU, Redis, ${wanted}`, cells: mapped(cpu.find(({ kind }) => kind === wanted).samples, (samples) => digits(summary(samples.map((sample) => sample.cpu)).median))
+      what: `µs of CPU, Redis, ${wanted}`,
+      cells: mapped(cpu.find(({ kind }) => kind === wanted).samples, (samples) =>
+        digits(summary(samples.map((sample) => sample.cpu)).median)
+      )
     })),
     figures: [
       { what: 'Redis, round trips of a read', value: tripsOf('read'), unit: '', atMost: 1 },
       { what: 'Redis, round trips of a write', value: tripsOf('write'), unit: '', atMost: 2 },
-      ...['not looked at', 'write'].map((kind) => ({ what: `Redis, CPU of ${kind}, by @fastify/session's (rolling)`, value: cpuRatio(kind, '@fastify/session'), unit: '×', atMost: 0.5, note: note(kind) })),
-      { what: 'Redis, CPU of a read, by @fastify/session\'s (rolling)', value: cpuRatio('read', '@fastify/session'), unit: '×', atMost: 1 / 3, note: note('read') },
-      { what: 'Redis, throughput by @fastify/session\'s with equal options, the least of all cases', value: ahead.reduce((least, each) => each.median < least.median ? each : least), unit: '×', atLeast: 1 },
-      { what: 'Redis 5 ms away, latency of a read, in PINGs over the same distance', value: inPings('read'), unit: '×', atMost: 1.2, note: `a write, two round trips: ${digits(inPings('write').median)}` }
+      ...['not looked at', 'write'].map((kind) => ({
+        what: `Redis, CPU of ${kind}, by @fastify/session's (rolling)`,
+        value: cpuRatio(kind, '@fastify/session'),
+        unit: '×',
+        atMost: 0.5,
+        note: note(kind)
+      })),
+      {
+        what: "Redis, CPU of a read, by @fastify/session's (rolling)",
+        value: cpuRatio('read', '@fastify/session'),
+        unit: '×',
+        atMost: 1 / 3,
+        note: note('read')
+      },
+      {
+        what: "Redis, throughput by @fastify/session's with equal options, the least of all cases",
+        value: ahead.reduce((least, each) => (each.median < least.median ? each : least)),
+        unit: '×',
+        atLeast: 1
+      },
+      {
+        what: 'Redis 5 ms away, latency of a read, in PINGs over the same distance',
+        value: inPings('read'),
+        unit: '×',
+        atMost: 1.2,
+        note: `a write, two round trips: ${digits(inPings('write').median)}`
+      }
     ]
   }
 }
@@ -172,6 +305,9 @@ function table(caption, rows, columns) {
   return {
     caption,
     head: ['', ...columns.map(({ head }) => head)],
-    rows: rows.map((name) => [name, ...columns.map(({ samples, pick }) => shown(summary(samples[name].map(pick))))])
+    rows: rows.map((name) => [
+      name,
+      ...columns.map(({ samples, pick }) => shown(summary(samples[name].map(pick))))
+    ])
   }
 }

@@ -11,62 +11,122 @@ function reached({ value, atMost = Infinity, atLeast = -Infinity }) {
 
 export function markdown(answers, { commit, seconds }) {
   const figures = answers.flatMap((answer) => answer.figures)
-  return [
-    '# Benchmark',
-    `What a session costs, measured beside the peers by \`npm run bench\`. Medians; the small figures are the quartiles: half of all samples lie between. ` +
-      'All contenders are sampled in turn in one run, and ratios and differences are taken round by round. Do measure on your own machine: the ratios travel better than the figures.',
-    `Measured on ${measuredOn()}, in ${Math.round(seconds / 60)} minutes, on ${machine()}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
-    'The **floor** is Fastify with @fastify/cookie that parses one cookie and sets one on every reply: what no session can do without. ' +
-      '**The least** is a server-side session of thirty lines that only finds its id in the cookie, hashes it, parses the data if asked and serialises it to see what changed: ' +
-      'no expiry, no bound, no versions, no merge, no header. ' +
-      'secure-session and iron-session keep the data in the cookie, encrypted; with them a logout cannot be enforced, and data is bound to some 4 KB. iron-session costs nothing where it is not asked.',
-    '![Server CPU per request](benchmark.svg)',
-    '## Goals',
-    table(['', 'measured', 'goal', 'reached'], figures.map((figure) => [
-      figure.what + (figure.note === undefined ? '' : ` (${figure.note})`), `${shown(figure.value)} ${figure.unit}`,
-      figure.atLeast === undefined ? `≤ ${digits(figure.atMost)}` : `≥ ${digits(figure.atLeast)}`, reached(figure) ? 'yes' : '**no**'
-    ])),
-    '**Where a goal is missed.** Over sockets and over inject, the least session there can be misses those for read and write too: JSON.parse, JSON.stringify and SHA-256 alone take that much ' +
-      '(see *Where the time goes*). Beyond it, holdfast pays for what it promises: an expiry and an order in which sessions give way, versions and compare-and-set, one code for stores that answer at once and ' +
-      'those that do not, replies that no shared cache may keep. Over inject the differences are smaller than their spread; the sockets tell more. ' +
-      'The long steps of the store are those that the machine interrupts: a process that only spins has them as well. ' +
-      'The package would miss its goal minified too, and nobody could read it in a stack trace: the declarations carry their documentation, and the conformance suite for stores is in it.',
-    ...answers.flatMap(({ title, about, tables }) => [`## ${title}`, about.join('\n'), ...tables.flatMap(({ caption, head, rows }) => [`**${caption}**`, table(head, rows)])])
-  ].join('\n\n') + '\n'
+  return (
+    [
+      '# Benchmark',
+      `What a session costs, measured beside the peers by \`npm run bench\`. Medians; the small figures are the quartiles: half of all samples lie between. ` +
+        'All contenders are sampled in turn in one run, and ratios and differences are taken round by round. Do measure on your own machine: the ratios travel better than the figures.',
+      `Measured on ${measuredOn()}, in ${Math.round(seconds / 60)} minutes, on ${machine()}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
+      'The **floor** is Fastify with @fastify/cookie that parses one cookie and sets one on every reply: what no session can do without. ' +
+        '**The least** is a server-side session of thirty lines that only finds its id in the cookie, hashes it, parses the data if asked and serialises it to see what changed: ' +
+        'no expiry, no bound, no versions, no merge, no header. ' +
+        'secure-session and iron-session keep the data in the cookie, encrypted; with them a logout cannot be enforced, and data is bound to some 4 KB. iron-session costs nothing where it is not asked.',
+      '![Server CPU per request](benchmark.svg)',
+      '## Goals',
+      table(
+        ['', 'measured', 'goal', 'reached'],
+        figures.map((figure) => [
+          figure.what + (figure.note === undefined ? '' : ` (${figure.note})`),
+          `${shown(figure.value)} ${figure.unit}`,
+          figure.atLeast === undefined
+            ? `≤ ${digits(figure.atMost)}`
+            : `≥ ${digits(figure.atLeast)}`,
+          reached(figure) ? 'yes' : '**no**'
+        ])
+      ),
+      '**Where a goal is missed.** Over sockets and over inject, the least session there can be misses those for read and write too: JSON.parse, JSON.stringify and SHA-256 alone take that much ' +
+        '(see *Where the time goes*). Beyond it, holdfast pays for what it promises: an expiry and an order in which sessions give way, versions and compare-and-set, one code for stores that answer at once and ' +
+        'those that do not, replies that no shared cache may keep. Over inject the differences are smaller than their spread; the sockets tell more. ' +
+        'The long steps of the store are those that the machine interrupts: a process that only spins has them as well. ' +
+        'The package would miss its goal minified too, and nobody could read it in a stack trace: the declarations carry their documentation, and the conformance suite for stores is in it.',
+      ...answers.flatMap(({ title, about, tables }) => [
+        `## ${title}`,
+        about.join('\n'),
+        ...tables.flatMap(({ caption, head, rows }) => [`**${caption}**`, table(head, rows)])
+      ])
+    ].join('\n\n') + '\n'
+  )
 }
 
 /** What the README shows. */
 export function quotation(answers) {
-  const names = ['floor', 'holdfast', '@fastify/session', '@fastify/secure-session', 'express-session']
-  const rows = answers.flatMap(({ quoted = [] }) => quoted).map(({ what, cells }) => [what, ...names.map((name) => cells[name] ?? '–')])
-  return [`Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}:`, table(['', ...names], rows)].join('\n\n')
+  const names = [
+    'floor',
+    'holdfast',
+    '@fastify/session',
+    '@fastify/secure-session',
+    'express-session'
+  ]
+  const rows = answers
+    .flatMap(({ quoted = [] }) => quoted)
+    .map(({ what, cells }) => [what, ...names.map((name) => cells[name] ?? '–')])
+  return [
+    `Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}:`,
+    table(['', ...names], rows)
+  ].join('\n\n')
 }
 
 const measuredOn = () => new Date().toISOString().slice(0, 10)
 
-const machine = () => `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}`
+const machine = () =>
+  `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}`
 
 export function plain({ title, tables, figures }) {
   const strip = (cell) => cell.replaceAll(/<\/?sub>|\*\*/g, '')
   const columns = (rows) => {
-    const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => strip(row[column]).length)))
-    return rows.map((row) => row.map((cell, column) => strip(cell).padEnd(widths[column])).join('  ').trimEnd()).join('\n')
+    const widths = rows[0].map((_, column) =>
+      Math.max(...rows.map((row) => strip(row[column]).length))
+    )
+    return rows
+      .map((row) =>
+        row
+          .map((cell, column) => strip(cell).padEnd(widths[column]))
+          .join('  ')
+          .trimEnd()
+      )
+      .join('\n')
   }
   return [
     `\n== ${title}`,
     ...tables.map(({ caption, head, rows }) => `\n${caption}\n${columns([head, ...rows])}`),
-    figures.length === 0 ? '' : `\n${columns(figures.map((figure) => [reached(figure) ? 'reached' : 'NOT', figure.what, `${shown(figure.value)} ${figure.unit}`, figure.atLeast === undefined ? `at most ${digits(figure.atMost)}` : `at least ${digits(figure.atLeast)}`]))}`
+    figures.length === 0
+      ? ''
+      : `\n${columns(figures.map((figure) => [reached(figure) ? 'reached' : 'NOT', figure.what, `${shown(figure.value)} ${figure.unit}`, figure.atLeast === undefined ? `at most ${digits(figure.atMost)}` : `at least ${digits(figure.atLeast)}`]))}`
   ].join('\n')
 }
 
 function table(head, rows) {
   const line = (cells) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map((_, column) => column === 0 ? '---' : '--:')), ...rows.map(line)].join('\n')
+  return [
+    line(head),
+    line(head.map((_, column) => (column === 0 ? '---' : '--:'))),
+    ...rows.map(line)
+  ].join('\n')
 }
 
 function versions() {
-  const of = ['fastify', '@fastify/cookie', '@fastify/session', '@fastify/secure-session', 'iron-session', 'express', 'express-session', 'connect-redis', 'redis']
-  return of.map((name) => `${name} ${JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url), 'utf8')).version}`).join(', ')
+  const of = [
+    'fastify',
+    '@fastify/cookie',
+    '@fastify/session',
+    '@fastify/secure-session',
+    'iron-session',
+    'express',
+    'express-session',
+    'connect-redis',
+    'redis'
+  ]
+  return of
+    .map(
+      (name) =>
+        `${name} ${JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url), 'utf8')).version}`
+    )
+    .join(', ')
+}
+
+function colourOf(name) {
+  if (name.startsWith('holdfast')) return '#2a7f62'
+  return name === 'floor' ? '#b08900' : '#7a8899'
 }
 
 /** Bars in groups; the thin line is the spread. Readable on white and on black. */
@@ -75,7 +135,7 @@ export function chart({ title, groups }) {
   const width = 760
   const bar = 15
   const longest = Math.max(...groups.flatMap(({ bars }) => bars.map(({ high }) => high)))
-  const scale = (value) => value / longest * (width - left - 60)
+  const scale = (value) => (value / longest) * (width - left - 60)
   const parts = []
   let y = 40
   for (const { name: group, bars } of groups) {
@@ -85,7 +145,7 @@ export function chart({ title, groups }) {
       const x = (value) => (left + scale(value)).toFixed(1)
       parts.push(
         `<text x="${left - 8}" y="${y + 11}" text-anchor="end">${name}</text>`,
-        `<rect x="${left}" y="${y}" width="${scale(median).toFixed(1)}" height="${bar - 3}" fill="${name.startsWith('holdfast') ? '#2a7f62' : name === 'floor' ? '#b08900' : '#7a8899'}"/>`,
+        `<rect x="${left}" y="${y}" width="${scale(median).toFixed(1)}" height="${bar - 3}" fill="${colourOf(name)}"/>`,
         `<path d="M${x(low)} ${y + 6}H${x(high)}" stroke="#c0392b"/>`,
         `<text x="${Number(x(high)) + 5}" y="${y + 11}">${digits(median)}</text>`
       )
@@ -97,6 +157,8 @@ export function chart({ title, groups }) {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y}" font-family="system-ui, sans-serif" font-size="12" fill="#333">`,
     `<rect width="${width}" height="${y}" fill="#fff"/>`,
     `<text x="0" y="18" font-size="15" font-weight="bold">${title}</text>`,
-    ...parts, '</svg>', ''
+    ...parts,
+    '</svg>',
+    ''
   ].join('\n')
 }

@@ -1,4 +1,5 @@
-// A process of one contender's own. Does what its parent asks, by message: { id, ask, ...details } → { id, answer }.
+// A process of one contender's own. Does what its parent asks, by message: { id, ask, ...details }
+// → { id, answer }.
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { performance } from 'node:perf_hooks'
@@ -16,16 +17,30 @@ const contender = contenders[name]
 let ahead = 0
 const clock = {
   now: () => Date.now() + ahead,
-  setTimeout: (callback, milliseconds) => setTimeout(() => { watch.step(callback) }, Math.min(milliseconds, 1000))
+  setTimeout: (callback, milliseconds) =>
+    setTimeout(
+      () => {
+        watch.step(callback)
+      },
+      Math.min(milliseconds, 1000)
+    )
 }
 const watch = new StallWatch()
 
 let redis
 if (redisUrl !== undefined) redis = await createClient({ url: redisUrl }).connect()
-const app = await contender.make({ ...(redis && { redis }), ...contender.options, ...options, ...(options?.clock === true && { clock }) })
+const app = await contender.make({
+  ...(redis && { redis }),
+  ...contender.options,
+  ...options,
+  ...(options?.clock === true && { clock })
+})
 let server
 
-/** Runs one request after the other on the app itself, with no socket. Visitors take turns; those of a filled store come at random. */
+/**
+ * Runs one request after the other on the app itself, with no socket. Visitors take turns; those of
+ * a filled store come at random.
+ */
 async function inject({ path, visitors, count, follow = false }) {
   const from = visitors ?? filled
   for (let done = 0; done < count; done += 1) {
@@ -33,7 +48,10 @@ async function inject({ path, visitors, count, follow = false }) {
     const { headers } = await app.inject({ url: path, headers: from[at] })
     if (follow) from[at] = followed(from[at], headers)
     // The loop turns, as it does in a server; else garbage piles up that only a turn releases.
-    if (done % 10 === 9) await new Promise((resolve) => { setImmediate(resolve) })
+    if (done % 10 === 9)
+      await new Promise((resolve) => {
+        setImmediate(resolve)
+      })
   }
 }
 
@@ -59,12 +77,17 @@ const asks = {
   },
   cpu: () => process.cpuUsage(),
   /** Microseconds of CPU per request, and the visitors as they are afterwards. */
-  inject: async (details) => ({ cpu: await cpuOf(() => inject(details), details.count), ...(details.follow && { visitors: details.visitors }) }),
+  inject: async (details) => ({
+    cpu: await cpuOf(() => inject(details), details.count),
+    ...(details.follow && { visitors: details.visitors })
+  }),
   /** Microseconds of CPU for one JSON.parse and one JSON.stringify of the data. */
   async json({ bytes, count }) {
     const text = JSON.stringify(dataOf(bytes))
     let length = 0
-    const answer = await cpuOf(() => { for (let done = 0; done < count; done += 1) length += JSON.stringify(JSON.parse(text)).length }, count)
+    const answer = await cpuOf(() => {
+      for (let done = 0; done < count; done += 1) length += JSON.stringify(JSON.parse(text)).length
+    }, count)
     return length > 0 ? answer : NaN
   },
   heap() {
@@ -82,11 +105,18 @@ const asks = {
       const id = crypto.randomUUID()
       // A version of its own: equal strings would be one in memory.
       await store.create(app.sessions.publicIdOf(id), { ...record, version: id.slice(24) })
-      filled.push({ cookie: `session_id=${id}`, 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' })
+      filled.push({
+        cookie: `session_id=${id}`,
+        'sec-fetch-site': 'none',
+        'sec-fetch-mode': 'navigate'
+      })
     }
     return filled.length
   },
-  /** So many requests at once change one session; how long it took in all, and what of it is in there. */
+  /**
+   * So many requests at once change one session; how long it took in all, and what of it is in
+   * there.
+   */
   async contend({ count, path, headers }) {
     const before = performance.now()
     await Promise.all(Array.from({ length: count }, () => app.inject({ url: path, headers })))
@@ -97,13 +127,17 @@ const asks = {
   watch: () => watch.start(app.sessions?.store),
   watched: () => watch.stop(),
   spin: ({ milliseconds, each }) => watch.spin(milliseconds, each),
-  advance({ milliseconds }) { ahead += milliseconds },
+  advance({ milliseconds }) {
+    ahead += milliseconds
+  },
   size: () => app.sessions.store.size,
   async close() {
     if (contender.express === true) server?.close()
     else await app.close()
     redis?.destroy()
-    setImmediate(() => { process.disconnect() })
+    setImmediate(() => {
+      process.disconnect()
+    })
   }
 }
 

@@ -1,4 +1,5 @@
-// How long the event loop stood still, and how long the steps of the store took; what the collector took is told apart.
+// How long the event loop stood still, and how long the steps of the store took; what the collector
+// took is told apart.
 import { performance, PerformanceObserver } from 'node:perf_hooks'
 
 export class StallWatch {
@@ -15,10 +16,15 @@ export class StallWatch {
     this.#gaps = []
     this.#steps = 0
     this.#longSteps = []
-    this.#observer = new PerformanceObserver((list) => { for (const { startTime, duration } of list.getEntries()) this.#collections.push({ from: startTime, to: startTime + duration }) })
+    this.#observer = new PerformanceObserver((list) => {
+      for (const { startTime, duration } of list.getEntries())
+        this.#collections.push({ from: startTime, to: startTime + duration })
+    })
     this.#observer.observe({ entryTypes: ['gc'] })
-    for (const verb of ['get', 'create', 'update', 'touch', 'delete']) {
-      if (store !== undefined && !Object.hasOwn(store, verb)) store[verb] = (...args) => this.step(() => Object.getPrototypeOf(store)[verb].apply(store, args))
+    for (const verb of ['get', 'create', 'update', 'touch', 'delete', 'retire', 'move']) {
+      if (store?.[verb] !== undefined && !Object.hasOwn(store, verb))
+        store[verb] = (...args) =>
+          this.step(() => Object.getPrototypeOf(store)[verb].apply(store, args))
     }
     let last = performance.now()
     this.#timer = setInterval(() => {
@@ -43,8 +49,12 @@ export class StallWatch {
   async spin(milliseconds, each) {
     const end = performance.now() + milliseconds
     while (performance.now() < end) {
-      this.step(() => { for (const until = performance.now() + each; performance.now() < until;); })
-      await new Promise((resolve) => { setTimeout(resolve, 1) })
+      this.step(() => {
+        for (const until = performance.now() + each; performance.now() < until;);
+      })
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1)
+      })
     }
   }
 
@@ -53,7 +63,9 @@ export class StallWatch {
     clearInterval(this.#timer)
     this.#timer = undefined
     // The observer is told of collections a turn late.
-    await new Promise((resolve) => { setTimeout(resolve, 50) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 50)
+    })
     this.#observer.disconnect()
     const lengths = (spans) => spans.map((span) => span.to - span.from - this.#collecting(span))
     const steps = lengths(this.#longSteps)
@@ -69,7 +81,8 @@ export class StallWatch {
 
   #collecting({ from, to }) {
     let sum = 0
-    for (const each of this.#collections) sum += Math.max(0, Math.min(to, each.to) - Math.max(from, each.from))
+    for (const each of this.#collections)
+      sum += Math.max(0, Math.min(to, each.to) - Math.max(from, each.from))
     return sum
   }
 }
