@@ -1,5 +1,6 @@
-// Counts what happens to sessions, and serves the counts in Prometheus' text format. `node examples/metrics.js` listens on http://localhost:3000:
-// curl -s http://localhost:3000/visit; curl -s http://localhost:3000/metrics
+// Counts what happens to sessions, and serves the counts in Prometheus' text format. `node
+// examples/metrics.js` listens on http://localhost:3000: curl -s http://localhost:3000/visit; curl
+// -s http://localhost:3000/metrics
 import { subscribe } from 'node:diagnostics_channel'
 
 import Fastify from 'fastify'
@@ -31,7 +32,9 @@ for (const [event, names] of Object.entries(labels)) {
 function prometheus() {
   const lines = Object.keys(labels).flatMap((event) => [
     `# TYPE holdfast_${event}_total counter`,
-    ...[...counts].filter(([series]) => series.split('{')[0] === `holdfast_${event}_total`).map(([series, count]) => `${series} ${count}`)
+    ...[...counts]
+      .filter(([series]) => series.split('{')[0] === `holdfast_${event}_total`)
+      .map(([series, count]) => `${series} ${count}`)
   ])
   return `${lines.join('\n')}\n`
 }
