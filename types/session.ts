@@ -263,7 +263,7 @@ export interface SessionMembers<Data = SessionData> {
    * it. The successor is stored whole, then the old id ends. Until then nothing has happened, and
    * nothing is lost if the store fails. If another request ends the session meanwhile, the move
    * fails with HOLDFAST_SESSION_GONE, and the reply is a 409: a logout is not undone. If there is
-   * nothing to store, the session ends.
+   * nothing to store, the session ends, as by `destroy()`.
    *
    * @throws HOLDFAST_SESSION_GONE the session has ended, or another request has moved it and there
    * was data to keep

@@ -33,7 +33,7 @@ export interface CommitFacts {
 export type CommitPlan =
   /** The session ended while the request ran: drop its changes. */
   | { readonly kind: 'drop' }
-  /** The session that `regenerate()` departed from ends, and none goes on. */
+  /** `regenerate()` has departed from a session, and none goes on: what there is ends. */
   | { readonly kind: 'end' }
   /** There is no session to store, or it could not be reached. */
   | {
@@ -131,6 +131,7 @@ export function carryOut(
   }
 }
 
+/** Ends what `destroy()` ends; under an error reply only what nobody has moved meanwhile. */
 async function end(
   state: SessionState,
   { store, config, isSuccess }: Tools
