@@ -5,8 +5,12 @@ import { isLifetime } from './session/lifetime.ts'
 import type { Serializer, SessionOptions } from '../types/options.ts'
 
 /** The options of a registration, with every default. */
-export type CompleteOptions = Required<Omit<SessionOptions, 'secret'>> & {
+export type CompleteOptions = Required<
+  Omit<SessionOptions, 'secret' | 'subject' | 'subjectSessions'>
+> & {
+  subject: SessionOptions['subject'] | undefined
   secret: SessionOptions['secret'] | undefined
+  subjectSessions: SessionOptions['subjectSessions'] | undefined
 }
 
 /** Milliseconds: the longest that a timer of Node.js can be set to. */
@@ -125,6 +129,35 @@ export function checkOptions(options: CompleteOptions): void {
     'an object of cookie attributes'
   )
   assertAttributeNames(options.cookie)
+  checkSubjects(options)
+}
+
+function checkSubjects({ subject, subjectSessions, store }: CompleteOptions): void {
+  check(
+    subject === undefined || typeof subject === 'function',
+    'subject',
+    'a function that is given the data and returns who is signed in, or undefined'
+  )
+  check(
+    subject === undefined || typeof store.subjects === 'object',
+    'subject',
+    'left out: the store keeps no sessions of subjects'
+  )
+  if (subjectSessions === undefined) return
+  const { max, whenFull = 'refuse', ...rest } = Object(subjectSessions) as Record<string, unknown>
+  check(
+    Number.isSafeInteger(max) &&
+      (max as number) > 0 &&
+      ['refuse', 'end-oldest'].includes(whenFull as string) &&
+      Object.keys(rest).length === 0,
+    'subjectSessions',
+    "{ max }, a positive integer, and perhaps whenFull: 'refuse' or 'end-oldest'"
+  )
+  check(
+    typeof store.subjects === 'object',
+    'subjectSessions',
+    'left out: the store keeps no sessions of subjects'
+  )
 }
 
 function isNumber(value: unknown): value is number {

@@ -60,6 +60,34 @@ const errors: Readonly<Record<SessionErrorCode, readonly [statusCode: number, me
       'begin it in a request that is answered normally, at a URL within cookie.path'
   ],
   HOLDFAST_SESSION_GONE: [409, 'The session ended while the request ran'],
+  HOLDFAST_SIGN_IN_ENDED: [
+    409,
+    'All sessions were ended while this one was signed in; sign in again'
+  ],
+  HOLDFAST_SIGN_IN_REPEATED: [
+    500,
+    'signIn() was called twice in one request; sign in one subject, or save() in between'
+  ],
+  HOLDFAST_SUBJECT_CHANGED: [
+    500,
+    'update() cannot change whom the option subject reads from the data, for the session then has ' +
+      'another id; set it on request.session'
+  ],
+  HOLDFAST_SUBJECT_MISMATCH: [
+    500,
+    'signIn() has signed in another subject than the option subject reads from the data; ' +
+      'set that data too, or leave out one of both'
+  ],
+  HOLDFAST_SESSIONS_FULL: [
+    409,
+    'There are as many sessions as there may be; end another one first'
+  ],
+  HOLDFAST_SESSION_NOT_FRESH: [401, 'The session was not authenticated recently; sign in again'],
+  HOLDFAST_SUBJECTS_UNSUPPORTED: [
+    500,
+    'The store cannot keep the sessions of a subject; use one that has `subjects`, such as ' +
+      'MemoryStore, RedisStore or PostgresStore'
+  ],
   HOLDFAST_SESSION_BUSY: [
     503,
     'Earlier writes to this session took too long; nothing was stored, try again later'

@@ -13,7 +13,6 @@ export type {
   CookieAttributes,
   CookieScope,
   NamedSessions,
-  RawRequest,
   RegenerateOptions,
   ReservedName,
   SerializerKeeps,
@@ -21,11 +20,25 @@ export type {
   SessionData,
   SessionDraft,
   SessionMembers,
-  Sessions,
-  StoredSession,
+  SignInOptions,
   Transport
 } from '../types/session.ts'
-export type { MaybePromise, SessionRecord, SessionStore, SessionTrace } from '../types/store.ts'
+export type {
+  RawRequest,
+  Sessions,
+  StoredSession,
+  SubjectSession,
+  SubjectSessions
+} from '../types/sessions.ts'
+export type {
+  ListedSession,
+  MaybePromise,
+  SessionPage,
+  SessionRecord,
+  SessionStore,
+  SessionTrace,
+  SubjectStore
+} from '../types/store.ts'
 
 /**
  * What `require('fastify-holdfast')` returns: the plugin, with the other exports on it, so that

@@ -48,6 +48,8 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     adoptUnknownIds = false,
     serializer = jsonSerializer,
     maxBytes = 65_536,
+    subject,
+    subjectSessions,
     ...rest
   } = options
   checkUnknown(rest)
@@ -70,7 +72,9 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     mirror,
     adoptUnknownIds,
     serializer,
-    maxBytes
+    maxBytes,
+    subject,
+    subjectSessions
   }
   checkOptions(complete)
   const cookieConfig = { sessionCookie, serializeCookie }
@@ -104,6 +108,8 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     // Only true adopts: the promise of an asynchronous function is truthy whatever it comes to.
     adoptUnknownIds: (id: string) => adoptUnknownIds !== false && adoptUnknownIds(id) === true,
     codec: new Codec(serializer, maxBytes),
+    subjectOf: subject,
+    subjectLimit: subjectSessions && { whenFull: 'refuse' as const, ...subjectSessions },
     clock
   })
 }

@@ -18,6 +18,7 @@ import { configure } from './options.ts'
 import { reserveNames } from './registrations.ts'
 import { checkRouteSetting, routeSetting } from './route-setting.ts'
 import { loadSession } from './session/load.ts'
+import { assertFresh } from './session/login.ts'
 import type { SessionContext } from './session/operations.ts'
 import type { RequestSession } from './session/request-session.ts'
 import type { Session } from './session/session.ts'
@@ -106,6 +107,7 @@ function resolveSession(
   const begin = (exchange: Exchange, session: RequestSession): void => {
     exchange.begin(session)
     slotsOf(request)[slot] = exchange
+    if (onRoute?.fresh !== undefined) assertFresh(session.state, onRoute.fresh, config)
   }
   const fail = (error: unknown): never => {
     slotOf(registration, request)

@@ -6,17 +6,15 @@ import { headersFor } from './http/request.ts'
 import { identify } from './identify.ts'
 import type { Config } from './options.ts'
 import { endAt } from './session/end.ts'
-import { isPublicId, publicIdOf } from './session/id.ts'
+import { isKey, readHandle } from './session/handle.ts'
+import { publicIdOf } from './session/id.ts'
 import { beginSession, findSession } from './session/load.ts'
 import type { SessionContext } from './session/operations.ts'
 import { withStore } from './session/store-client.ts'
-import type {
-  RawRequest,
-  SessionData,
-  Sessions,
-  StoredSession,
-  Transport
-} from '../types/session.ts'
+import { endByHandle, endSessions, keyOf, listSessions } from './session/subject-sessions.ts'
+import type { RequestSession } from './session/request-session.ts'
+import type { SessionData, Transport } from '../types/session.ts'
+import type { RawRequest, Sessions, StoredSession, SubjectSessions } from '../types/sessions.ts'
 import type { SessionStore } from '../types/store.ts'
 
 /** The sessions without a request. */
@@ -34,10 +32,13 @@ export class StoredSessions implements Sessions {
   }
 
   async get(publicId: string): Promise<StoredSession | undefined> {
-    const found = isPublicId(publicId) ? await findSession(this.#context, publicId) : undefined
+    const found = await this.#find(publicId)
     if (found?.state.record === undefined) return undefined
     const { createdAt, expiresAt, maxAge } = found.state.record
-    return { publicId, data: found.session.data(), createdAt, expiresAt, maxAge }
+    const { subject, authenticatedAt } = found.session
+    const { handle } = found.state.identity
+    const data = found.session.data()
+    return { publicId: handle, data, createdAt, expiresAt, maxAge, subject, authenticatedAt }
   }
 
   async fromRequest(request: RawRequest): Promise<StoredSession | undefined> {
@@ -48,18 +49,53 @@ export class StoredSessions implements Sessions {
   }
 
   async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {
-    const found = isPublicId(publicId) ? await findSession(this.#context, publicId) : undefined
-    if (found === undefined) throw new SessionError('HOLDFAST_SESSION_GONE')
-    return found.session.update(change)
+    let last: string | undefined
+    for (;;) {
+      const found = await this.#find(publicId)
+      if (found === undefined) throw new SessionError('HOLDFAST_SESSION_GONE')
+      const key = found.state.identity.publicId
+      try {
+        return await found.session.update(change)
+      } catch (error) {
+        // Found by its handle, it may have moved since: then it is elsewhere.
+        if (!isGone(error) || key === publicId || key === last) throw error
+        last = key
+      }
+    }
   }
 
   async destroy(publicId: string): Promise<boolean> {
-    if (!isPublicId(publicId)) return false
+    const handle = readHandle(publicId)
+    if (handle !== undefined) return endByHandle(this.#config, handle)
+    if (!isKey(publicId)) return false
     return withStore(this.#config, (store) => endAt(store, this.#config, publicId))
+  }
+
+  list(subject: string, options?: unknown): Promise<SubjectSessions> {
+    return listSessions(this.#config, subject, options)
+  }
+
+  destroyAll(subject: string, options?: unknown): Promise<void> {
+    return endSessions(this.#config, subject, options)
+  }
+
+  async destroyEverything(): Promise<void> {
+    await withStore(this.#config, async (store) => store.subjects.endEverything())
   }
 
   publicIdOf(id: string): string {
     return publicIdOf(this.#config.sessionName, id)
+  }
+
+  async #find(publicId: string): Promise<RequestSession | undefined> {
+    let last: string | undefined
+    for (;;) {
+      const key = await keyOf(this.#config, publicId)
+      if (key === undefined || key === last || !isKey(key)) return undefined
+      const found = await findSession(this.#context, key)
+      if (found !== undefined || key === publicId) return found
+      last = key
+    }
   }
 
   /**
@@ -68,16 +104,23 @@ export class StoredSessions implements Sessions {
    */
   async seed(
     data: SessionData,
-    transport: Transport | undefined,
-    maxAge: number | undefined
+    how: { readonly transport?: Transport; readonly maxAge?: number; readonly subject?: string }
   ): Promise<Record<string, string>> {
     const { session } = beginSession(this.#context)
+    if (how.subject !== undefined) await session.signIn(how.subject)
     for (const [key, value] of Object.entries(data)) session.set(key, value)
-    if (maxAge !== undefined) session.maxAge = maxAge
-    const headers = headersFor(this.#config, session.id, transport)
+    if (how.maxAge !== undefined) session.maxAge = how.maxAge
+    const headers = (): Record<string, string> =>
+      headersFor(this.#config, session.id, how.transport)
+    // Before it is stored, for it may be refused; and afterwards, for the id may be another one.
+    headers()
     await session.save()
-    return headers
+    return headers()
   }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof SessionError && error.code === 'HOLDFAST_SESSION_GONE'
 }
 
 /** Returns header fields as Node.js has them. @throws HOLDFAST_VALUE_INVALID */

@@ -108,7 +108,20 @@ export interface SessionEvents {
    */
   fault: SessionRef & {
     /** The method of the store that was called. */
-    readonly verb: 'get' | 'create' | 'update' | 'touch' | 'delete' | 'retire' | 'move'
+    readonly verb:
+      | 'get'
+      | 'create'
+      | 'update'
+      | 'touch'
+      | 'delete'
+      | 'retire'
+      | 'move'
+      | 'stamp'
+      | 'list'
+      | 'find'
+      | 'endAll'
+      | 'endOne'
+      | 'endEverything'
     readonly code: SessionErrorCode
   }
 }

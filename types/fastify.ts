@@ -1,4 +1,5 @@
-import type { NamedSessions, Session, Sessions } from './session.ts'
+import type { NamedSessions, Session } from './session.ts'
+import type { Sessions } from './sessions.ts'
 
 // Inside `declare module 'fastify'`, a name that another plugin declares there takes precedence
 // over an imported one, and @fastify/session declares a Session. Hence these aliases.
@@ -8,7 +9,10 @@ type HoldfastOnRequest = { readonly [Name in keyof NamedSessions]: Session<Named
 type HoldfastOnInstance = {
   readonly [Name in keyof NamedSessions as `${Name}s`]: Sessions<NamedSessions[Name]>
 }
-type HoldfastOnRoute = false | { touch: boolean }
+type HoldfastOnRoute =
+  | false
+  | { touch: boolean; fresh?: number }
+  | { touch?: boolean; fresh: number }
 type HoldfastInConfig = { [Name in keyof NamedSessions]?: HoldfastOnRoute }
 
 declare module 'fastify' {
@@ -29,8 +33,10 @@ declare module 'fastify' {
     /**
      * `false` opts the route out: it has no session, stores none and sends no id. `{ touch: false
      * }`: its requests are no use of the session, and do not put off its end; a handler that calls
-     * `session.touch()` makes its request one.
+     * `session.touch()` makes its request one. `{ fresh: 300 }`: who is signed in must have been
+     * authenticated within so many seconds, by `session.signIn()` or `session.reauthenticate()`
+     * (ASVS 7.5.1); otherwise the request fails with `HOLDFAST_SESSION_NOT_FRESH`, a 401.
      */
-    session?: false | { touch: boolean }
+    session?: HoldfastOnRoute
   }
 }

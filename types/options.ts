@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts'
-import type { CookieAttributes, CookieScope } from './session.ts'
+import type { CookieAttributes, CookieScope, NamedSessions, SessionData } from './session.ts'
 import type { SessionStore } from './store.ts'
 
 /** Converts session data to text and back. */
@@ -12,6 +12,17 @@ export interface Serializer {
   /** Returns the data of a text, as a new object each time. */
   parse(text: string): Record<string, unknown>
 }
+
+/** The data of the sessions of any registration: which one it is, is not known by the options. */
+type AnyData = Intersection<AllSessions[keyof AllSessions]>
+
+type AllSessions = NamedSessions & { session: SessionData }
+
+type Intersection<Union> = (Union extends unknown ? (of: Union) => void : never) extends (
+  of: infer All
+) => void
+  ? All
+  : never
 
 /**
  * The options of a registration. An invalid one throws `HOLDFAST_OPTION_INVALID`; the message names
@@ -111,6 +122,24 @@ export interface SessionOptions {
    * `HOLDFAST_DATA_TOO_LARGE`. Default: 65,536.
    */
   maxBytes?: number
+  /**
+   * Reads from the data who is signed in, for apps that set the user themselves, as those of
+   * `@fastify/passport` do. Where it returns another subject than before, the session goes on under
+   * a new id as one that `session.signIn()` has signed in; where it returns undefined, as nobody's.
+   * It is read at the commit and at `save()`: `sessions.destroyAll()` wins over what it ends, and
+   * not over a check of credentials that was made before it. Sessions from before the option was
+   * set are listed from their next login on. Where `signIn()` has signed in somebody else, the
+   * commit fails with `HOLDFAST_SUBJECT_MISMATCH`; `update()` cannot change whom it reads. Default: none; `signIn()` alone says who is
+   * signed in.
+   */
+  subject?: (data: AnyData) => string | undefined
+  /**
+   * How many sessions a subject may have at once, by `session.signIn()`, which is exact however
+   * many sign in at the same moment (ASVS 7.1.2). When there are as many, a sign-in is refused with
+   * `HOLDFAST_SESSIONS_FULL`, a 409; with `whenFull: 'end-oldest'` the oldest session ends. Default:
+   * any number.
+   */
+  subjectSessions?: { max: number; whenFull?: 'refuse' | 'end-oldest' }
   /**
    * Seconds that a request waits for the store when its session is loaded, in each asynchronous
    * call on the session, and in its commit; at most 2,147,483. After that it fails with

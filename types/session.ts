@@ -1,7 +1,3 @@
-import type { IncomingHttpHeaders } from 'node:http'
-
-import type { SessionStore } from './store.ts'
-
 /**
  * The data of your sessions. Declare it once, and `request.session` is typed everywhere:
  *
@@ -76,7 +72,6 @@ export type ReservedName =
   | 'constructor'
   | '__proto__'
   | 'signal'
-  | 'subject'
   | 'cookie'
   | 'reload'
 
@@ -143,6 +138,24 @@ export interface RegenerateOptions {
   keepLifetime?: boolean
 }
 
+/** How `signIn()` signs a subject in. */
+export interface SignInOptions<Data = SessionData> {
+  /**
+   * Checks the credentials, and returns whether they are right. `destroyAll()` for the subject that
+   * is called from the moment on that it begins wins over the sign-in: with a new password set
+   * before that call, nobody gets in with the old one. Leave it out if somebody else has just
+   * checked them, such as an identity provider.
+   */
+  verify?: () => boolean | Promise<boolean>
+  /** The keys of the data that go along, or `'all'`. Default: none. */
+  keep?: 'all' | ReadonlyArray<KeyOf<Data>>
+  /**
+   * What `sessions.list()` shows of this session, such as the device. It is read back as JSON has
+   * it, and may have 1024 bytes there.
+   */
+  info?: unknown
+}
+
 /**
  * The properties and methods that a session has besides your data. On a route that opted out, all
  * that would change or store the session fails with `HOLDFAST_SESSION_UNAVAILABLE`.
@@ -157,8 +170,9 @@ export interface SessionMembers<Data = SessionData> {
    */
   readonly id: string
   /**
-   * A digest of the id, which is the key in the store. Safe to log, and to show in a list of
-   * devices.
+   * What the session is called in lists and logs, and by `fastify.sessions`: a digest of the id,
+   * which is the key in the store; of a session that is signed in, a name that stays when the id
+   * changes. Safe to log, and to show in a list of devices.
    */
   readonly publicId: string
   /**
@@ -193,6 +207,14 @@ export interface SessionMembers<Data = SessionData> {
    */
   get maxAge(): number
   set maxAge(seconds: number | undefined)
+
+  /** Who is signed in, by `signIn()`. Undefined: nobody. */
+  readonly subject: string | undefined
+  /**
+   * When the credentials were checked last, in epoch milliseconds: by `signIn()` or
+   * `reauthenticate()`. Undefined where nobody is signed in.
+   */
+  readonly authenticatedAt: number | undefined
 
   /** Returns the value of a key, or undefined. Looks at the data only, never at a member. */
   get<Key extends string>(key: Key): Value<Data, Key> | undefined
@@ -236,6 +258,8 @@ export interface SessionMembers<Data = SessionData> {
    * @throws HOLDFAST_VALUE_INVALID `change` is no function; nothing was stored
    * @throws HOLDFAST_UPDATE_ASYNC `change` returned a promise; nothing was stored
    * @throws HOLDFAST_KEY_RESERVED `change` set a reserved name; nothing was stored
+   * @throws HOLDFAST_SUBJECT_CHANGED `change` made the option `subject` read another; nothing was
+   * stored
    * @throws HOLDFAST_DATA_UNSERIALIZABLE, HOLDFAST_DATA_TOO_LARGE nothing was stored
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT, HOLDFAST_OUTCOME_UNKNOWN the change may
    * have taken effect
@@ -277,6 +301,39 @@ export interface SessionMembers<Data = SessionData> {
    */
   regenerate(keep?: 'all' | ReadonlyArray<KeyOf<Data>>, options?: RegenerateOptions): Promise<void>
   /**
+   * Signs a subject in, such as a user: the session goes on under a new id (ASVS 7.2.4), with
+   * nothing but the keys in `keep`, and its lifetimes begin anew. From then on `sessions.list()`
+   * has it and `sessions.destroyAll()` ends it. Where the same subject is signed in already, the
+   * session keeps its `publicId`, and counts once.
+   *
+   * It is stored with the commit, or by `save()` or `update()` before it. If the sessions of the
+   * subject were ended since `verify` began, that fails with `HOLDFAST_SIGN_IN_ENDED`; if there are
+   * as many as `subjectSessions` allows, with `HOLDFAST_SESSIONS_FULL`. Both make the reply a 409,
+   * and nothing has changed.
+   *
+   * @param subject a string of 1 to 255 characters
+   * @returns whether `verify` returned true; otherwise nothing has changed
+   * @throws what `verify` throws; nothing has changed
+   * @throws HOLDFAST_VALUE_INVALID the subject, an option or `info` is wrong
+   * @throws HOLDFAST_SUBJECTS_UNSUPPORTED the store has no `subjects`
+   * @throws HOLDFAST_SIGN_IN_REPEATED there was another sign-in in this request
+   * @throws HOLDFAST_SESSION_GONE the session has ended, also by `destroy()` in this request
+   * @throws HOLDFAST_ID_UNDELIVERABLE no reply can bring the new id to the client
+   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   */
+  signIn(subject: string, options?: SignInOptions<Data>): Promise<boolean>
+  /**
+   * Has the credentials of who is signed in checked once more, such as before a payment (ASVS
+   * 7.5.1). If they are right, `authenticatedAt` is now, and the session goes on under a new id,
+   * with all that it has. If the sessions of the subject were ended since `verify` began, also
+   * sparing this one, the commit fails with `HOLDFAST_SIGN_IN_ENDED`, and nothing has changed.
+   *
+   * @returns whether `verify` returned true; otherwise nothing has changed
+   * @throws HOLDFAST_SESSION_NOT_FRESH nobody is signed in
+   * @throws otherwise as `signIn()`
+   */
+  reauthenticate(verify: () => boolean | Promise<boolean>): Promise<boolean>
+  /**
    * Ends the session, also where another request has moved it to a new id. Once the promise
    * resolves, neither id works, and no slow request can bring the session back. What is written
    * afterwards starts a new session.
@@ -289,58 +346,3 @@ export interface SessionMembers<Data = SessionData> {
 
 /** The type of `request.session`: your data as plain properties, and the members. */
 export type Session<Data = SessionData> = SessionMembers<Data> & SessionDraft<Data>
-
-/** A stored session, read without a request. */
-export interface StoredSession<Data = SessionData> {
-  readonly publicId: string
-  readonly data: Data
-  /** When the session was created, in epoch milliseconds. */
-  readonly createdAt: number
-  /** When the session ends unless it is used again, in epoch milliseconds. */
-  readonly expiresAt: number
-  /** The session's own idle timeout in seconds. Undefined if the option `maxAge` applies. */
-  readonly maxAge: number | undefined
-}
-
-/** A request past Fastify: one of Node.js or of the Fetch API, or its headers. */
-export type RawRequest =
-  | { readonly headers: IncomingHttpHeaders | Headers }
-  | IncomingHttpHeaders
-  | Headers
-
-/** Reads, changes and ends stored sessions without a request: `fastify.sessions`. */
-export interface Sessions<Data = SessionData> {
-  /** The store of the registration. */
-  readonly store: SessionStore
-  /**
-   * Returns the session with this public id; undefined if there is none. Does not extend the
-   * session.
-   * @throws HOLDFAST_DATA_UNDECODABLE it cannot be read here; HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
-   */
-  get(publicId: string): Promise<StoredSession<Data> | undefined>
-  /**
-   * Returns the stored session whose id a request carries in its header or cookie, rightly signed
-   * if there is a `secret`; undefined if there is none. For what Fastify does not route, such as
-   * the upgrade request of a socket server. Does not extend the session. A socket that a browser
-   * opens carries the cookie from every site: check its Origin.
-   * @throws HOLDFAST_VALUE_INVALID it is no request
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
-   */
-  fromRequest(request: RawRequest): Promise<StoredSession<Data> | undefined>
-  /**
-   * Changes the data of a session atomically, as `session.update()` does.
-   * @throws HOLDFAST_SESSION_GONE there is no such session; otherwise as `session.update()`
-   */
-  update<Result>(publicId: string, change: (draft: SessionDraft<Data>) => Result): Promise<Result>
-  /**
-   * Ends a session, also by an id that it had until ten minutes ago. Returns whether there was one;
-   * true if the store's answer was lost and the session is dead.
-   * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
-   */
-  destroy(publicId: string): Promise<boolean>
-  /**
-   * Returns the public id that belongs to an id, such as `session.id`. With the option `secret`,
-   * pass the id without its signature.
-   */
-  publicIdOf(id: string): string
-}

@@ -25,9 +25,10 @@ export interface SessionRecord {
   /** Otherwise the idle timeout of the registration that wrote the record, in seconds. */
   readonly defaultMaxAge?: number
   /**
-   * What the plugin notes of the session's cookie, if anything: a short text without white space.
+   * What the plugin notes of the session, such as of its cookie and of who is signed in: a text
+   * without white space, if there is anything to note.
    */
-  readonly cookie?: string
+  readonly notes?: string
   /** Tells a record from a trace, which has a successor. */
   readonly successor?: undefined
 }
@@ -104,8 +105,96 @@ export interface SessionStore {
    */
   move?(key: string, record: SessionRecord, trace: SessionTrace): MaybePromise<boolean>
   /**
+   * The sessions of subjects, such as users, which `session.signIn()` needs. Optional: a store
+   * without it keeps anonymous sessions and those of apps that keep the user in the data.
+   */
+  readonly subjects?: SubjectStore
+  /**
    * Releases what the store holds open, if anything. Whoever created the store calls it: the plugin
    * does so only for its default store.
    */
   close?(): MaybePromise<void>
+}
+
+/** One of the live sessions of a subject, as a store lists it. */
+export interface ListedSession {
+  /** Names the session under every id that it has: its version up to the first dot. */
+  readonly lineage: string
+  /** The key under which it is now. */
+  readonly key: string
+  readonly record: SessionRecord
+}
+
+/** Some or all of the live sessions of a subject. */
+export interface SessionPage {
+  /** As `stamp()` returns it. */
+  readonly stamp: string
+  /** Changes whenever a session is added. */
+  readonly version: string
+  readonly sessions: readonly ListedSession[]
+  /** Where the next page begins. Undefined: there is none. */
+  readonly next?: string
+}
+
+/**
+ * Keeps, for each subject, which of its sessions live: by its lineage, under which key each is. All
+ * of them are ended by one change of that, however many they are.
+ *
+ * A subject is 16 characters of base64url. The keys of its sessions begin with it and a dot, and no
+ * other key has a dot. A record under such a key is live only if its lineage (its version up to the
+ * first dot) is listed with that key: otherwise every method of the store treats it as absent. When
+ * a record is deleted or retired, its lineage is no more listed. What is listed lives at least as
+ * long as the records. If it is lost, the sessions have ended.
+ */
+export interface SubjectStore {
+  /**
+   * Returns the stamp under which sessions of the subject can be created. It changes with every
+   * `endAll`, never to an earlier value, and is kept for an hour at least; if it is lost, nobody
+   * can sign in by it.
+   */
+  stamp(subject: string): MaybePromise<string>
+  /** Lists live sessions, in no order; some of them may be listed twice. */
+  list(subject: string, from?: string): MaybePromise<SessionPage>
+  /** Returns the key under which a session is now; undefined if it has ended. */
+  find(subject: string, lineage: string): MaybePromise<string | undefined>
+  /**
+   * Creates the record as `SessionStore.create` does, and lists it.
+   *
+   * @param under the stamp that must be the present one; the version, if no session may have been
+   *   added since; and the lineages that are no more listed then
+   * @returns `created`; `taken`: a live record or a trace has the key; `refused`: another stamp or
+   *   version is the present one. Nothing was changed unless it was created
+   */
+  create(
+    key: string,
+    record: SessionRecord,
+    under: {
+      readonly stamp: string
+      readonly version?: string
+      readonly instead?: readonly string[]
+    }
+  ): MaybePromise<'created' | 'taken' | 'refused'>
+  /**
+   * Does what `SessionStore.move` does, with a session that keeps its subject and its lineage: it
+   * is listed with the new key from then on.
+   *
+   * @param stamp if given, the move is refused under another one, as `create` is
+   */
+  move(
+    key: string,
+    record: SessionRecord,
+    trace: SessionTrace,
+    stamp?: string
+  ): MaybePromise<boolean>
+  /**
+   * Ends all sessions of the subject, in a time that does not depend on their number, but one.
+   *
+   * @param except the lineage that stays listed, if it is
+   * @returns whether it is listed
+   */
+  endAll(subject: string, except?: string): MaybePromise<boolean>
+  /** Ends the session of a lineage, whatever its key. @returns whether there was a live one */
+  endOne(subject: string, lineage: string): MaybePromise<boolean>
+  /** Ends the sessions of all subjects that there are, as `endAll` does. */
+  endEverything(): MaybePromise<void>
 }

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 
 import type { CookieReach } from './cookie-reach.ts'
 import { check, optionError, SessionError } from '../errors.ts'
-import { readAttributes } from '../session/cookie-notes.ts'
+import { readAttributes } from '../session/notes.ts'
 import type { CookieAttributes } from '../../types/session.ts'
 
 /** Serialises a cookie, as @fastify/cookie does. Throws on what no header can have. */

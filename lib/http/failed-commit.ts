@@ -54,7 +54,7 @@ export function logLoss(
 ): void {
   if (!isKept && !isPastErrorHandlers(reply)) return
   const level = statusCodeOf(error) < 500 ? 'info' : 'error'
-  const details = { err: error, session: identity.publicIdIfKnown }
+  const details = { err: error, session: identity.handleIfKnown }
   const rest = isKept ? '; the reply, itself an error, goes out as it is' : ''
   reply.log[level](details, `the session could not be committed${rest}`)
 }

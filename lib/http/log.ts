@@ -20,8 +20,8 @@ export function logCommit(
   if (!isDebug && !committed.hasSubscribers) return
   const message = {
     sessionName,
-    session: state.identity.publicIdIfKnown,
-    removed: state.removedPublicId,
+    session: state.identity.handleIfKnown,
+    removed: state.removed,
     status: state.statusAtCommit,
     outcome
   }
@@ -132,6 +132,6 @@ export class LossReporter {
   }
 
   #warn(message: string): void {
-    this.#reply.log.warn({ session: this.#session.state.identity.publicIdIfKnown }, message)
+    this.#reply.log.warn({ session: this.#session.state.identity.handleIfKnown }, message)
   }
 }

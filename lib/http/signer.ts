@@ -10,7 +10,7 @@ export function isSecret(value: unknown): value is string | Uint8Array {
     : value instanceof Uint8Array && value.byteLength >= minSecretBytes
 }
 
-const signed = /^([A-Za-z0-9_-]{22,128})\.([A-Za-z0-9_-]{43})$/
+const signed = /^([A-Za-z0-9_-]{22,128}(?:~[A-Za-z0-9_-]{16})?)\.([A-Za-z0-9_-]{43})$/
 
 /** What a token with a right signature holds. */
 export interface SignedId {

@@ -1,10 +1,11 @@
 import { SessionError } from '../errors.ts'
 import { created, merged } from '../events.ts'
+import { createRecord } from './admission.ts'
 import type { SessionConfig } from './config.ts'
 import { prepareRecord, type Write } from './prepare-record.ts'
 import type { StoreClient } from './store-client.ts'
 import { sameLife, versionAfter } from './version.ts'
-import type { SessionRecord } from '../../types/store.ts'
+import type { MaybePromise, SessionRecord } from '../../types/store.ts'
 
 /** What became of a write. */
 export type WriteResult<Result> =
@@ -17,8 +18,11 @@ export type WriteResult<Result> =
     }
   /** The session ended meanwhile. */
   | { readonly kind: 'gone' }
-  /** The key of the new record is another session's. */
-  | { readonly kind: 'id-taken' }
+  /**
+   * The key of the new record is another session's. `beginsAnew`: and what the session was to go on
+   * from has gone on elsewhere.
+   */
+  | { readonly kind: 'id-taken'; readonly beginsAnew?: boolean }
   /**
    * The answer to the creation was lost, and it has not taken effect so far. It may come yet, and
    * bring back an ended session: it must not be made again under its key.
@@ -105,7 +109,18 @@ export class Batch {
     this.#turns = turns
     if (record === undefined || record === stored) return undefined
     // One write has one token, however many members it has.
-    return { ...record, version: versionAfter(stored?.version, record.cookie !== undefined) }
+    const [{ write }] = this.#members as [Member]
+    const { lineage } = write.identity
+    return {
+      ...record,
+      version: versionAfter(stored?.version, record.notes !== undefined, lineage)
+    }
+  }
+
+  /** Creates the record. @throws HOLDFAST_SIGN_IN_ENDED, HOLDFAST_SESSIONS_FULL */
+  create(key: string, record: SessionRecord): MaybePromise<boolean> {
+    const [{ write }] = this.#members as [Member]
+    return createRecord({ config: this.#config, store: this.store }, key, record, write.signIn)
   }
 
   /** There is a trace under the key: no write may follow it. */
@@ -161,9 +176,9 @@ export function publishWritten(
   found: SessionRecord | undefined
 ): void {
   if (found === undefined) {
-    if (created.hasSubscribers) created.publish({ sessionName, session: identity.publicId })
+    if (created.hasSubscribers) created.publish({ sessionName, session: identity.handle })
   } else if (found.version !== base?.version && merged.hasSubscribers) {
-    merged.publish({ sessionName, session: identity.publicId })
+    merged.publish({ sessionName, session: identity.handle })
   }
 }
 

@@ -15,6 +15,8 @@ export interface CommitFacts {
   readonly status: Status
   /** Whether the session holds data. */
   readonly hasData: boolean
+  /** Whether it is that of a subject. */
+  readonly isSignedIn: boolean
   /** Whether it differs from its record. */
   readonly isChanged: boolean
   /** Whether a session without a record is to be stored even if it holds no data. */
@@ -71,8 +73,8 @@ export function planCommit(facts: CommitFacts): CommitPlan {
 }
 
 /** Whether a session without a record is to be stored. */
-function begins({ status, hasData, mayBegin, beginsWith }: CommitFacts): boolean {
-  if (status === 'regenerated') return hasData || mayBegin
+function begins({ status, hasData, isSignedIn, mayBegin, beginsWith }: CommitFacts): boolean {
+  if (status === 'regenerated') return hasData || isSignedIn || mayBegin
   if (beginsWith === 'regenerate') return false
   return hasData || (mayBegin && beginsWith === 'request' && status === 'new')
 }
@@ -87,6 +89,7 @@ export function prepareCommit(
   const plan = planCommit({
     status: state.status,
     hasData: snapshot.text !== '',
+    isSignedIn: snapshot.login !== '',
     isChanged: state.data.isChanged(snapshot),
     mayBegin,
     beginsWith,

@@ -1,6 +1,13 @@
 import type { Codec } from './codec.ts'
+import type { Data } from './merge.ts'
 import type { Lifetimes } from './lifetime.ts'
 import type { StoreConfig } from './store-client.ts'
+
+/** How many sessions a subject may have at once. */
+export interface SubjectLimit {
+  readonly max: number
+  readonly whenFull: 'refuse' | 'end-oldest'
+}
 
 /** What a session needs of the configuration. Durations are in milliseconds. */
 export interface SessionConfig extends StoreConfig {
@@ -11,4 +18,8 @@ export interface SessionConfig extends StoreConfig {
   readonly saveUninitialized: boolean
   readonly adoptUnknownIds: (id: string) => boolean
   readonly codec: Codec
+  /** Reads from the data who is signed in. Undefined: `signIn()` says it. */
+  readonly subjectOf: ((data: Data) => unknown) | undefined
+  /** How many sessions a subject may have. Undefined: any number. */
+  readonly subjectLimit: SubjectLimit | undefined
 }

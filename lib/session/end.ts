@@ -2,10 +2,12 @@ import { SessionError } from '../errors.ts'
 import { destroyed } from '../events.ts'
 import type { SessionConfig } from './config.ts'
 import { keepBoth, keepNothing, keepsNothing, pick, type Keep } from './keep.ts'
+import { belongTo, loginOf } from './login.ts'
 import type { Missed } from './moving.ts'
 import type { SessionState } from './state.ts'
 import type { StoreClient } from './store-client.ts'
 import { isTrace } from './trace.ts'
+import { handleOf } from '../subject-key.ts'
 import type { SessionTrace } from '../../types/store.ts'
 
 /** Ends a session. What its handler writes afterwards begins a new one. */
@@ -35,10 +37,9 @@ export async function endSession(
   let isRemoved = false
   for (const each of all) {
     if (each === undefined) continue
-    const { id, publicId } = each
-    if (!(await endAt(store, config, publicId))) continue
+    if (!(await endAt(store, config, each.publicId))) continue
     isRemoved = true
-    if (each !== led || !led.isLate) state.recordRemoved(id, publicId)
+    if (each !== led || !led.isLate) state.recordRemoved(each)
   }
   if (!isRemoved && (led ?? stored) !== undefined) state.markGone()
 }
@@ -51,8 +52,7 @@ export async function endDeparture(
 ): Promise<void> {
   const { departure } = state.moving
   if (departure === undefined) return
-  const { id, publicId } = departure
-  if (await endAt(store, config, publicId, false)) state.recordRemoved(id, publicId)
+  if (await endAt(store, config, departure.publicId, false)) state.recordRemoved(departure)
 }
 
 /**
@@ -76,9 +76,15 @@ export async function endAt(
     next = isTrace(ended) ? ended.successor : undefined // mutant: follow
     if (next !== undefined) continue
     if (ended === undefined && !store.isRetried) return false
-    if (destroyed.hasSubscribers) destroyed.publish({ sessionName, session })
+    publishDestroyed(sessionName, session, typeof ended === 'object' ? ended.version : undefined)
   }
   return true
+}
+
+/** Tells of an end. @param version that of the record, if it could be read */
+function publishDestroyed(sessionName: string, key: string, version: string | undefined): void {
+  if (!destroyed.hasSubscribers) return
+  destroyed.publish({ sessionName, session: version === undefined ? key : handleOf(key, version) })
 }
 
 /**
@@ -87,8 +93,11 @@ export async function endAt(
  *
  * @throws HOLDFAST_SESSION_GONE the session has ended, or has moved with what is to be kept
  */
-export function regenerateSession(state: SessionState, { codec }: SessionConfig, keep: Keep): void {
+export function regenerateSession(state: SessionState, config: SessionConfig, keep: Keep): void {
+  const { codec } = config
   const { status, record, stored, createdAt } = state
+  const { lineage, signIn } = state.identity
+  const login = loginOf(state)
   const { led, departure, trace, expired } = state.moving
   if (status === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
   if (status === 'unreadable' && !keepsNothing(keep)) {
@@ -103,12 +112,12 @@ export function regenerateSession(state: SessionState, { codec }: SessionConfig,
   if (departure !== undefined) {
     state.depart({ ...departure, keep: keepBoth(departure.keep, keep) })
   } else if (stored !== undefined) {
-    const { id, publicId } = stored
+    const { id, publicId, handle } = stored
     const isUnseen = status === 'unreadable'
-    state.depart({ id, publicId, record, isUnseen, mine: mineText, keep })
+    state.depart({ id, publicId, handle, record, isUnseen, mine: mineText, keep })
   } else if (led !== undefined && expired !== undefined) {
-    const { id, publicId } = led
-    state.depart({ id, publicId, record: expired, isUnseen: true, mine: mineText, keep })
+    const { id, publicId, handle } = led
+    state.depart({ id, publicId, handle, record: expired, isUnseen: true, mine: mineText, keep })
   } else {
     // A second click on a login begins anew: it has read nothing that it could bring back.
     const missed = state.moving.missed ?? (trace && missedOf(trace, status === 'moved', keep))
@@ -116,6 +125,10 @@ export function regenerateSession(state: SessionState, { codec }: SessionConfig,
     if (missed) state.moving.miss(missed.successor, keepBoth(missed.keep, keep))
   }
   state.data.attributes = snapshot.attributes
+  // All of it: who is signed in stays so. A part of it goes on as nobody's.
+  if (keep.keys === 'all' && login !== undefined && lineage !== undefined) {
+    belongTo(state, config, login, { lineage, signIn })
+  }
   if (keep.lifetime) state.keepLifetime(createdAt, snapshot.maxAge)
   state.data.rebase(kept, snapshot)
 }

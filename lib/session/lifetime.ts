@@ -34,7 +34,7 @@ export function expiry(
 export type IdleTimeout = Pick<SessionRecord, 'maxAge' | 'defaultMaxAge'>
 
 /** The milliseconds of an idle timeout. Infinity: a record of version 0.1.0 says nothing of its. */
-function idleOf({ maxAge, defaultMaxAge }: IdleTimeout): number {
+export function idleOf({ maxAge, defaultMaxAge }: IdleTimeout): number {
   return (maxAge ?? defaultMaxAge ?? Infinity) * 1000
 }
 

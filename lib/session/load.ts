@@ -1,7 +1,7 @@
 import { SessionError } from '../errors.ts'
 import { rejected } from '../events.ts'
 import type { PresentedId, SessionClient } from './client.ts'
-import { publicIdOf } from './id.ts'
+import { publicIdOf, tagIn } from './id.ts'
 import { find, type Entry } from './find.ts'
 import { endsSoon, isLive } from './lifetime.ts'
 import type { SessionContext } from './operations.ts'
@@ -78,14 +78,20 @@ function take(
 ): MaybePromise<void> {
   const { config } = context
   const { state, presented } = loading
-  if (entry !== undefined) state.moving.lead(state.identity, isTrace(entry))
+  if (entry !== undefined) {
+    if (entry !== 'unreadable') state.identity.hasRecord(entry.version)
+    state.moving.lead(state.identity, entry)
+  }
   if (entry === 'unreadable') return state.markUnreadable()
   if (isTrace(entry)) {
     publishUnknown(context, state, presented, undefined)
     state.meetTrace(entry) // mutant: late
   } else if (entry === undefined) {
     const { id, transport } = presented
-    const isAdopted = transport === 'header' && config.adoptUnknownIds(id as string)
+    const isAdopted =
+      transport === 'header' &&
+      tagIn(id as string) === undefined &&
+      config.adoptUnknownIds(id as string)
     if (isAdopted) return state.identity.adopt()
     publishUnknown(context, state, presented, undefined)
     state.rejectPresentedId()
@@ -169,5 +175,5 @@ function publishUnknown(
 ): void {
   if (!rejected.hasSubscribers || transport === undefined) return
   const reason = record === undefined ? 'unknown' : 'expired'
-  rejected.publish({ sessionName, transport, reason, session: identity.publicId })
+  rejected.publish({ sessionName, transport, reason, session: identity.handle })
 }

@@ -37,10 +37,10 @@ export async function giveUp<Result>(
     await removeSuccessor(moving)
     return gone
   }
-  if (moving.hasCaughtUp === true) {
-    // The successor has what went along elsewhere: it begins again without that.
+  if (moving.hasCaughtUp === true || (write.signIn !== undefined && !isStored)) {
+    // The successor has what went along elsewhere, or its lineage: it begins again without that.
     await removeSuccessor(moving)
-    return { kind: 'id-taken' }
+    return { kind: 'id-taken', beginsAnew: true }
   }
   return isStored && successor !== undefined ? successor : writer.write(store, write)
 }
@@ -51,8 +51,12 @@ async function beginsAnew(
   { successor }: SessionTrace
 ): Promise<boolean> {
   const { keep, mine, isUnseen } = departure
-  // Who begins anew with nothing logs out, and must know that the session goes on elsewhere.
-  if (isSuccess && write.text === '' && write.change === undefined) return false
+  if (write.signIn === undefined || write.signIn.by === 'reauthenticate') {
+    // What is signed in already goes on in one place.
+    if (write.login !== '') return false
+    // Who begins anew with nothing logs out, and must know that the session goes on elsewhere.
+    if (isSuccess && write.text === '' && write.change === undefined) return false
+  }
   if (!isUnseen && Object.keys(pick(config.codec.parse(mine), keep)).length > 0) return false
   const kept = await keptAt({ config, store }, { successor, keep })
   return kept !== undefined && kept !== 'unreadable' && !lacks(config.codec.parse(write.text), kept)
@@ -105,7 +109,7 @@ export function arrive<Result>(
 ): Written<Result> {
   const { sessionName } = config
   if (!isStored) publishWritten(config, write, undefined)
-  if (regenerated.hasSubscribers) regenerated.publish({ sessionName, session: departure.publicId })
+  if (regenerated.hasSubscribers) regenerated.publish({ sessionName, session: departure.handle })
   return successor
 }
 

@@ -1,5 +1,7 @@
 import { merge } from './merge.ts'
+import { assertInTime } from './admission.ts'
 import type { WriteResult, Written } from './batch.ts'
+import { readHandle } from './handle.ts'
 import { pick } from './keep.ts'
 import { arrive, giveUp, gone, removeSuccessor, type Move, type MoveTools } from './move-outcome.ts'
 import type { Departure } from './moving.ts'
@@ -32,7 +34,8 @@ export function move<Result>(
     )
   }
   const moving = { ...tools, departure, write, isStored: true }
-  if (store.canMove) {
+  const isSame = write.identity.lineage === readHandle(departure.handle)?.lineage
+  if (isSame && store.canMove(departure.publicId)) {
     const attempt = prepareRecord(config, write, undefined)
     const successor = { kind: 'written', ...attempt, hasMoved: false } as const
     return leave({ ...moving, isStored: false }, successor, record)
@@ -62,7 +65,11 @@ function step<Result>(
   const { publicId: successor } = write.identity
   const trace = { successor, version, expiresAt: config.clock.now() + traceLife }
   const retire = (): MaybePromise<boolean> => store.retire(departure.publicId, trace) // mutant: retire
-  return ask(() => (isStored ? retire() : store.move(departure.publicId, record, trace)))
+  const { signIn } = write
+  if (signIn !== undefined && !isStored) assertInTime(config, signIn)
+  const go = (): MaybePromise<boolean> =>
+    store.move(departure.publicId, record, trace, signIn?.stamp) // mutant: stamp of a move
+  return ask(() => (isStored ? retire() : go()))
 }
 
 /** Reads what became of the first try, and tries again until the outcome is known. */
@@ -76,9 +83,10 @@ async function leaveAgain<Result>(
   let successor = first
   let left = base
   let answer = firstAnswer
+  let losses = 0
   for (let tries = 1; answer !== 'written'; tries += 1) {
     // If it fails once more, nobody knows: to remove the successor might be a logout.
-    if (answer !== 'refused' && (tries > 1 || isTimeout(answer.lostTo))) {
+    if (answer !== 'refused' && (++losses > 1 || isTimeout(answer.lostTo))) {
       throw answer.lostTo // mutant: unknown
     }
     if (tries > 1) await store.pause(tries)

@@ -1,16 +1,22 @@
+import type { Entry } from './find.ts'
 import type { Keep } from './keep.ts'
+import { isTrace } from './trace.ts'
 import type { SessionRecord, SessionTrace } from '../../types/store.ts'
 
 /** What a stored session is found by. */
 export interface Stored {
   readonly id: string
   readonly publicId: string
+  /** What it is called in lists and logs. */
+  readonly handle: string
 }
 
 /** What the presented id led to. */
 interface Led extends Stored {
   /** Whether the session had moved by then: the browser may hold another cookie. */
   readonly isLate: boolean
+  /** The record that was there. */
+  readonly record: SessionRecord | undefined
 }
 
 /** A stored session that `regenerate()` goes on from. */
@@ -90,8 +96,10 @@ export class Moving {
   }
 
   /** There is something under the presented id. */
-  lead({ id, publicId }: Stored, isLate: boolean): void {
-    this.#led = { id, publicId, isLate }
+  lead({ id, publicId, handle }: Stored, entry: Entry): void {
+    const isLate = isTrace(entry)
+    const record = isLate || entry === 'unreadable' ? undefined : entry
+    this.#led = { id, publicId, handle, isLate, record }
   }
 
   meetTrace(trace: SessionTrace): void {
@@ -100,6 +108,11 @@ export class Moving {
 
   meetExpired(record: SessionRecord): void {
     this.#expired = record
+  }
+
+  /** What counts as expired here has been ended elsewhere, too. */
+  endedExpired(): void {
+    this.#expired = undefined
   }
 
   depart(departure: Departure): void {
@@ -112,6 +125,7 @@ export class Moving {
 
   /** The session has begun anew, and leaves nothing behind. */
   beganAnew(): void {
+    this.#departure = undefined
     this.#missed = undefined
   }
 

@@ -1,11 +1,14 @@
 import { SessionError } from '../errors.ts'
 import type { SessionClient } from './client.ts'
-import { carryOut, prepareCommit } from './commit.ts'
 import type { SessionConfig } from './config.ts'
-import { writeAttributes } from './cookie-notes.ts'
+import { followData, guardSubject } from './data-subject.ts'
+import { writeAttributes } from './notes.ts'
 import { destroySession, regenerateSession } from './end.ts'
 import { readKeep } from './keep.ts'
-import type { SessionOperations } from './session.ts'
+import { save } from './save.ts'
+import { assertDeliverable, assertReachable, assertStorable, canDeliverId } from './reach.ts'
+import type { SessionOperations } from './session-parts.ts'
+import { reauthenticate, signIn } from './sign-in.ts'
 import type { SessionState } from './state.ts'
 import { withStore, type StoreClient } from './store-client.ts'
 import { storeChanges } from './store-changes.ts'
@@ -59,7 +62,7 @@ export class Operations implements SessionOperations {
   /** Has the commit touch the session. If no commit is to come, touches it without one. */
   touch(): void {
     const isFirst = this.#state.use.requestTouch()
-    if (!this.#canDeliverId()) {
+    if (!canDeliverId(this.#state, this.#client)) {
       this.#touchNow()
     } else if (isFirst) {
       this.#client?.whenClosed(() => {
@@ -71,11 +74,17 @@ export class Operations implements SessionOperations {
   update<Result>(change: (draft: SessionData) => Result): Promise<Result> {
     return this.#run(async (store) => {
       if (typeof change !== 'function') throw new SessionError('HOLDFAST_VALUE_INVALID')
-      this.#assertStorable()
-      this.#assertReachable()
-      const changes = { snapshot: this.#state.snapshot(), change }
+      assertStorable(this.#state)
+      assertReachable(this.#state, this.#client)
+      const { config } = this.#context
+      if (config.subjectOf !== undefined && this.#client !== undefined) {
+        const canMove = canDeliverId(this.#state, this.#client)
+        await followData(config, this.#state, store, canMove)
+      }
+      const guarded = guardSubject(config, change)
       // The reply need not come to its commit, and then brings no cookie.
       const tools = { ...this.#tools(store), isCookieSent: false }
+      const changes = { snapshot: this.#state.snapshot(), change: guarded }
       const stored = await storeChanges(tools, this.#state, changes)
       if (stored.kind === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
       return stored.result
@@ -83,35 +92,24 @@ export class Operations implements SessionOperations {
   }
 
   save(): Promise<void> {
-    return this.#run(async (store) => {
-      this.#assertStorable()
-      const state = this.#state
-      const announces = this.#canDeliverId()
-      const mustSendId = announces && state.mustSendId
-      const { plan, snapshot } = prepareCommit(state, this.#context.config, {
-        mayBegin: true,
-        beginsWith: this.#client?.beginsWith === 'regenerate' ? 'regenerate' : 'request',
-        mustSendId
-      })
-      if (plan.kind === 'create' || snapshot.text !== '') this.#assertReachable()
-      const result = await carryOut(plan, state, snapshot, this.#tools(store))
-      if (result.action === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-      // The commit has to send it again, and has the last word.
-      if (result.reply === 'id' && result.isConfirmed) state.announceId()
-      if (announces && this.#canDeliverId()) this.#client?.announce(result)
-    })
+    return this.#run((store) => save(this.#state, this.#client, () => this.#tools(store)))
   }
 
   regenerate(keep: unknown, options: unknown): Promise<void> {
     return this.#run(async () => {
       const how = readKeep(keep, options)
-      // Before anything is removed: if no reply can bring the new id, this would be a logout.
-      if (this.#client !== undefined && !this.#canDeliverId()) {
-        throw new SessionError('HOLDFAST_ID_UNDELIVERABLE')
-      }
+      assertDeliverable(this.#state, this.#client)
       regenerateSession(this.#state, this.#context.config, how)
       this.#leaveBehind()
     })
+  }
+
+  signIn(subject: unknown, options: unknown): Promise<boolean> {
+    return this.#queue.beside(signIn(this.#signInTools, subject, options))
+  }
+
+  reauthenticate(verify: unknown): Promise<boolean> {
+    return this.#queue.beside(reauthenticate(this.#signInTools, verify))
   }
 
   destroy(): Promise<void> {
@@ -126,9 +124,8 @@ export class Operations implements SessionOperations {
   }
 
   #run<Result>(operation: (store: StoreClient) => Promise<Result>): Promise<Result> {
-    const { config } = this.#context
     return this.#queue.run(
-      () => withStore(config, operation),
+      () => withStore(this.#context.config, operation),
       (error) => {
         if (this.#state.status === 'gone') this.#withdraw()
         if (error instanceof SessionError) this.#noteFailure(error)
@@ -142,20 +139,19 @@ export class Operations implements SessionOperations {
     // A failure of the store fails the request, and so does an error that comes during the commit,
     // when nobody can have waited for it.
     if (error.statusCode === 503 || (isCommitStarted && !isGone)) this.#failure ??= error
-    if (this.#client?.isCommitted === true && !isGone) {
-      const details = { err: error, session: this.#state.identity.publicIdIfKnown }
-      this.#client.log.warn(details, 'an operation on the session failed after its reply')
-    }
+    const isLate = this.#client?.isCommitted === true && !isGone
+    if (isLate) this.#warn(error, 'an operation on the session failed after its reply')
   }
 
   #touchNow(): void {
     const touched = this.#run(async (store) => {
       if (this.#state.status === 'loaded') await touch(this.#state, this.#tools(store))
     })
-    touched.catch((err: unknown) => {
-      const details = { err, session: this.#state.identity.publicIdIfKnown }
-      this.#client?.log.warn(details, 'the session could not be touched')
-    })
+    touched.catch((error: unknown) => this.#warn(error, 'the session could not be touched'))
+  }
+
+  #warn(err: unknown, message: string): void {
+    this.#client?.log.warn({ err, session: this.#state.identity.handleIfKnown }, message)
   }
 
   /** The session is no more the one that the request came with. */
@@ -169,32 +165,23 @@ export class Operations implements SessionOperations {
     if (this.#state.statusAtCommit === undefined) this.#client?.withdraw()
   }
 
+  get #signInTools(): Parameters<typeof signIn>[0] {
+    return {
+      config: this.#context.config,
+      state: this.#state,
+      run: (operation) => this.#run(operation),
+      client: this.#client,
+      leaveBehind: () => this.#leaveBehind()
+    }
+  }
+
   #tools(store: StoreClient): Tools {
     return {
       ...this.#context,
       store,
       log: this.#client?.log,
-      isCookieSent: this.#canDeliverId() && isOfCookie(this.#state),
+      isCookieSent: canDeliverId(this.#state, this.#client) && isOfCookie(this.#state),
       isSuccess: false
     }
-  }
-
-  #assertStorable(): void {
-    const { status } = this.#state
-    if (status === 'unreadable') throw new SessionError('HOLDFAST_DATA_UNDECODABLE')
-    if (status === 'gone' || status === 'moved') throw new SessionError('HOLDFAST_SESSION_GONE')
-  }
-
-  /** Refuses to store a record under an id that nobody gets to know. */
-  #assertReachable(): void {
-    const { record, identity, moving } = this.#state
-    if (record !== undefined || identity.isAdopted || this.#client === undefined) return
-    const mayBegin = moving.isRegenerated || this.#client.beginsWith !== 'regenerate'
-    if (!mayBegin || !this.#canDeliverId()) throw new SessionError('HOLDFAST_ID_UNDELIVERABLE')
-  }
-
-  /** Whether the reply can still bring an id: the commit has not decided, and it has not left. */
-  #canDeliverId(): boolean {
-    return this.#state.statusAtCommit === undefined && this.#client?.canReceiveId() === true
   }
 }

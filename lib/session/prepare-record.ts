@@ -1,6 +1,7 @@
 import { SessionError } from '../errors.ts'
 import type { SessionConfig } from './config.ts'
-import { moveNotes, noNotes, readNotes, writeNotes } from './cookie-notes.ts'
+import type { Identity, SignIn } from './id.ts'
+import { moveNotes, noNotes, readNotes, writeNotes } from './notes.ts'
 import { cookieUse, expiry, nextExpiry, nextTimeout, type IdleTimeout } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { draftOf, isReserved } from './session.ts'
@@ -12,7 +13,7 @@ import type { SessionRecord } from '../../types/store.ts'
 /** What is to be written. */
 export interface Write<Result> {
   /** Under which id. A new one is minted only once there is something to send. */
-  readonly identity: { readonly publicId: string }
+  readonly identity: Pick<Identity, 'publicId' | 'handle' | 'lineage'>
   /** The record as this request last read or wrote it. Undefined: a new one is created. */
   readonly base: SessionRecord | undefined
   /** What the session holds now. */
@@ -20,6 +21,8 @@ export interface Write<Result> {
   readonly maxAge: number | undefined
   /** The attributes of its own that the session's cookie has now. */
   readonly attributes: string
+  /** Who is signed in now, as the notes have it. */
+  readonly login: string
   /** Whether a reply is going to send the cookie to the browser that has it. */
   readonly isCookieSent: boolean
   /** Whether the write is a use of the session, which moves its expiry. */
@@ -27,6 +30,8 @@ export interface Write<Result> {
   readonly createdAt: number
   /** Whether to join a record that somebody else creates under the key: its client chose the id. */
   readonly mayJoin: boolean
+  /** The sign-in by which the record is created, if it is. */
+  readonly signIn: SignIn | undefined
   /** Changes the data further. May run more than once, each time on a new draft. */
   readonly change: ((draft: SessionData) => Result) | undefined
 }
@@ -68,32 +73,34 @@ export function prepareRecord<Result>(
     theirs === undefined
       ? expiry(config.clock.now(), createdAt, maxAge, config.lifetimes)
       : nextExpiry(theirs, timeout, write.isUse, config)
-  const cookie = notesFor(config, write, theirs, { expiresAt, timeout })
+  const notes = notesFor(config, write, theirs, { expiresAt, timeout })
   const record = {
     data,
-    version: versionAfter(theirs?.version, cookie !== undefined),
+    version: versionAfter(theirs?.version, notes !== undefined, write.identity.lineage),
     createdAt,
     expiresAt,
     ...timeout,
-    ...(cookie === undefined ? undefined : { cookie })
+    ...(notes === undefined ? undefined : { notes })
   }
   return { record, result: result as Result }
 }
 
-/** Returns what the record notes of the cookie. */
+/** Returns what the record notes. */
 function notesFor(
   config: SessionConfig,
-  write: Pick<Write<unknown>, 'base' | 'attributes' | 'isCookieSent'>,
+  write: Pick<Write<unknown>, 'base' | 'attributes' | 'login' | 'isCookieSent'>,
   theirs: SessionRecord | undefined,
   { expiresAt, timeout }: { readonly expiresAt: number; readonly timeout: IdleTimeout }
 ): string | undefined {
   const { base, isCookieSent } = write
-  let { attributes } = write
-  if (theirs === undefined) return writeNotes({ ...noNotes, attributes })
-  const isOwn = base === undefined ? attributes !== '' : attributes !== readNotes(base).attributes
-  if (!isOwn) attributes = readNotes(theirs).attributes
+  let { attributes, login } = write
+  if (theirs === undefined) return writeNotes({ ...noNotes, attributes, login })
+  const before = base === undefined ? noNotes : readNotes(base)
+  const now = readNotes(theirs)
+  if (attributes === before.attributes) ({ attributes } = now)
+  if (login === before.login) ({ login } = now)
   const moved = moveNotes(theirs, expiresAt, isCookieSent, cookieUse(timeout, config))
-  return writeNotes({ ...moved, attributes })
+  return writeNotes({ ...moved, attributes, login })
 }
 
 /** Lets the caller's function change the draft. */

@@ -3,6 +3,7 @@ import type { CommitResult, PresentedId, SessionClient } from './client.ts'
 import { carryOut, prepareCommit } from './commit.ts'
 import type { SessionConfig } from './config.ts'
 import type { Data } from './merge.ts'
+import { followData } from './data-subject.ts'
 import { Operations, type SessionContext } from './operations.ts'
 import { Session } from './session.ts'
 import { StateInfo } from './session-info.ts'
@@ -24,6 +25,8 @@ export class RequestSession {
   /** Stands before the session if its record cannot be read. */
   #guarded: Session | undefined
   #operations: Operations | undefined
+  /** Whether the commit waits for no check of credentials any more. */
+  #isOverdue = false
 
   constructor(
     context: SessionContext,
@@ -65,8 +68,35 @@ export class RequestSession {
     if (pending !== undefined) return pending.then(() => this.commit(isSuccess))
     const { state } = this
     const { config } = this.#context
+    const beside = this.#isOverdue ? undefined : this.#queue.pendingBeside
+    if (beside !== undefined) return this.#waitFor(beside).then(() => this.commit(isSuccess))
     state.startCommit()
     if (this.#operations?.failure !== undefined) throw this.#operations.failure
+    if (config.subjectOf === undefined) return this.#commitNow(isSuccess)
+    const followed = withStore(config, (store) => followData(config, state, store, true))
+    const result = andThen(followed, () => this.#commitNow(isSuccess))
+    if (isPromise(result)) this.#queue.waitFor(result)
+    return result
+  }
+
+  /** Waits for a check of credentials that nobody has awaited, as long as for the store. */
+  #waitFor(check: Promise<void>): Promise<void> {
+    const { clock, storeTimeout } = this.#context.config
+    return new Promise<void>((resolve) => {
+      const timer = clock.setTimeout(() => {
+        this.#isOverdue = true
+        resolve()
+      }, storeTimeout)
+      void check.then(() => {
+        timer.close()
+        resolve()
+      })
+    })
+  }
+
+  #commitNow(isSuccess: boolean): MaybePromise<CommitResult> {
+    const { state } = this
+    const { config } = this.#context
     // Who has met a trace, and begins anew with nothing, logs out.
     const isFree = !state.cookie.isStale && state.moving.missed === undefined
     const { plan, snapshot } = prepareCommit(state, config, {
@@ -100,7 +130,7 @@ export class RequestSession {
     const data = state.status === 'unreadable' ? undefined : decode(state, config)
     if (data === undefined) {
       state.markUnreadable()
-      const details = { session: state.identity.publicId }
+      const details = { session: state.identity.handle }
       this.#client?.log.warn(details, 'the stored session cannot be read here')
     }
     this.#operations ??= new Operations(this.#context, state, this.#queue, this.#client)
@@ -116,7 +146,7 @@ export class RequestSession {
   #logIfDropped(result: CommitResult, { identity }: SessionState): CommitResult {
     if (result.action === 'gone') {
       const message = 'the session ended while the request ran; what the request changed is dropped'
-      this.#client?.log.info({ session: identity.publicId }, message)
+      this.#client?.log.info({ session: identity.handle }, message)
     }
     return result
   }
@@ -128,7 +158,7 @@ export function decode({ data, identity }: SessionState, config: SessionConfig):
   if (decoded === undefined && fault.hasSubscribers) {
     const { sessionName } = config
     const code = 'HOLDFAST_DATA_UNDECODABLE'
-    fault.publish({ sessionName, session: identity.publicId, verb: 'get', code })
+    fault.publish({ sessionName, session: identity.handle, verb: 'get', code })
   }
   return decoded
 }

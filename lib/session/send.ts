@@ -36,7 +36,7 @@ export async function carryOut(
   const tryOn = (theirs: Entry): Sent | undefined => {
     if (isTrace(theirs)) return undefined
     const record = batch.prepare(theirs)
-    return record && { record, theirs, answer: send(store, key, record, theirs) }
+    return record && { record, theirs, answer: send(batch, key, record, theirs) }
   }
   let mayExist = false
   let isLost = false
@@ -51,10 +51,10 @@ export async function carryOut(
       if (answer === 'written') break
       if (answer !== 'refused') {
         isLost = true
-        mayExist ||= theirs === undefined
+        mayExist ||= theirs === undefined && !isRefusal(answer.lostTo)
         losses += 1
         // One failure is forgiven: the record shows whether the attempt took effect.
-        if (losses > 1 || isTimeout(answer.lostTo)) throw answer.lostTo
+        if (losses > 1 || isFinal(answer.lostTo)) throw answer.lostTo
       }
       if (tries > 1 && theirs !== undefined) await store.pause(tries)
       entry = await store.get(key)
@@ -65,7 +65,7 @@ export async function carryOut(
         return undefined
       }
       if (!isTrace(entry) && entry?.version === theirs?.version) {
-        sent = { record, theirs, answer: send(store, key, record, theirs) }
+        sent = { record, theirs, answer: send(batch, key, record, theirs) }
       } else {
         if (isLost && forgets(entry, theirs)) throw new SessionError('HOLDFAST_OUTCOME_UNKNOWN')
         sent = tryOn(entry)
@@ -93,15 +93,37 @@ function isIncluded(record: SessionRecord, stored: Entry): boolean {
   return stored !== undefined && includesWrite(stored.version, record.version)
 }
 
+/** Whether there is no point in trying again. */
+function isFinal(error: unknown): boolean {
+  return isTimeout(error) || isRefusal(error)
+}
+
+/** Whether a sign-in was refused: there is no record. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof SessionError && refusals.has(error.code)
+}
+
+const refusals: ReadonlySet<string> = new Set([
+  'HOLDFAST_SIGN_IN_ENDED',
+  'HOLDFAST_SESSIONS_FULL',
+  'HOLDFAST_SUBJECTS_UNSUPPORTED'
+])
+
+/** By what records are created and replaced. */
+interface Sender {
+  readonly store: StoreClient
+  create(key: string, record: SessionRecord): MaybePromise<boolean>
+}
+
 /** Sends an attempt. @param replaced undefined: the record is created */
 export function send(
-  store: StoreClient,
+  by: Sender,
   key: string,
   record: SessionRecord,
   replaced: SessionRecord | undefined
 ): MaybePromise<Answer> {
   return ask(() =>
-    replaced === undefined ? store.create(key, record) : store.update(key, record, replaced.version)
+    replaced === undefined ? by.create(key, record) : by.store.update(key, record, replaced.version)
   )
 }
 

@@ -1,6 +1,7 @@
 import type { PresentedId } from './client.ts'
 import type { SessionConfig } from './config.ts'
-import type { SessionInfo } from './session.ts'
+import { loginOf, type Login } from './login.ts'
+import type { SessionInfo } from './session-parts.ts'
 import type { SessionState } from './state.ts'
 import type { Transport } from '../../types/session.ts'
 
@@ -21,7 +22,11 @@ export class StateInfo implements SessionInfo {
   }
 
   showPublicId(): string {
-    return this.#state.identity.show().publicId
+    return this.#state.identity.show().handle
+  }
+
+  get isSigningIn(): boolean {
+    return this.#state.identity.signIn !== undefined
   }
 
   get isNew(): boolean {
@@ -38,6 +43,19 @@ export class StateInfo implements SessionInfo {
 
   get expiresAt(): number {
     return this.#state.expiresAt
+  }
+
+  get subject(): string | undefined {
+    return this.#login?.subject
+  }
+
+  get authenticatedAt(): number | undefined {
+    return this.#login?.authenticatedAt
+  }
+
+  /** Who is signed in, or will be with the commit. */
+  get #login(): Login | undefined {
+    return this.#state.identity.isRefused ? undefined : loginOf(this.#state)
   }
 
   get maxAge(): number {

@@ -3,36 +3,13 @@ import { inspect } from 'node:util'
 import { SessionError, unavailableError } from '../errors.ts'
 import { sealMembers } from './members.ts'
 import type { Data } from './merge.ts'
+import type { SessionInfo, SessionOperations } from './session-parts.ts'
 import type {
   CookieAttributes,
   SessionData,
   SessionMembers,
   Transport
 } from '../../types/session.ts'
-
-/** What a session shows beside its data. */
-export interface SessionInfo extends Pick<
-  SessionMembers,
-  'isNew' | 'transport' | 'createdAt' | 'expiresAt'
-> {
-  /** Returns the id, which the handler may now have put somewhere: it will not be replaced. */
-  showId(): string
-  showPublicId(): string
-  get maxAge(): number
-  set maxAge(seconds: number | undefined)
-}
-
-/** What a session asks of the request that it belongs to. */
-export interface SessionOperations extends Pick<
-  SessionMembers,
-  'options' | 'touch' | 'update' | 'save' | 'destroy'
-> {
-  /** Whether the browser may have kept the session cookie back. */
-  readonly isCookieWithheld: boolean
-  regenerate(keep: unknown, options: unknown): Promise<void>
-  /** Called after a change, or what may be one. Only one that follows the commit matters. */
-  changed(): void
-}
 
 /**
  * The object that a handler holds. Its own enumerable properties are the data and nothing else. The
@@ -78,6 +55,12 @@ export class Session implements SessionMembers {
   set maxAge(seconds: number | undefined) {
     this.#info.maxAge = seconds
   }
+  get subject(): string | undefined {
+    return this.#info.subject
+  }
+  get authenticatedAt(): number | undefined {
+    return this.#info.authenticatedAt
+  }
 
   get(key: string): any {
     return Object.hasOwn(this, key) ? (this as Data)[key] : this.#hidden?.[key]
@@ -111,6 +94,14 @@ export class Session implements SessionMembers {
   regenerate(keep?: unknown, options?: unknown, ...callback: unknown[]): Promise<void> {
     refuseCallback([keep, options, ...callback])
     return this.#operations.regenerate(keep, options)
+  }
+
+  signIn(subject: string, options?: unknown): Promise<boolean> {
+    return this.#operations.signIn(subject, options)
+  }
+
+  reauthenticate(verify: () => unknown): Promise<boolean> {
+    return this.#operations.reauthenticate(verify)
   }
 
   destroy(...callback: unknown[]): Promise<void> {
@@ -153,6 +144,11 @@ export class Session implements SessionMembers {
     Session.#fill(session, values)
   }
 
+  /** Stores a sign-in that waits for the commit. Ignores any other object. */
+  static async storeSignIn(session: object): Promise<void> {
+    if (#info in session && session.#info.isSigningIn) await session.save()
+  }
+
   /** Reports that a session was changed, or may have been. Ignores any other object. */
   static changed(session: object): void {
     if (#operations in session) session.#operations.changed()
@@ -181,7 +177,7 @@ function refuseCallback(given: readonly unknown[]): void {
 }
 
 // Names that are kept free for later read as undefined.
-sealMembers(Session.prototype, ['signal', 'subject', 'cookie', 'reload'])
+sealMembers(Session.prototype, ['signal', 'cookie', 'reload'])
 Object.freeze(Session)
 
 const reserved: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Session.prototype))

@@ -25,7 +25,7 @@ export class SessionState {
   #beganAt: number
   #mustSendId = false
   #isCreationUncertain = false
-  #removedPublicId: string | undefined
+  #removed: string | undefined
   #statusAtCommit: Status | undefined
 
   /** @param publicId given if a session is looked up by it, and its id is not known */
@@ -53,9 +53,9 @@ export class SessionState {
     return this.#mustSendId
   }
 
-  /** The public id of the session that this request removed. */
-  get removedPublicId(): string | undefined {
-    return this.#removedPublicId
+  /** What the session that this request removed is called. */
+  get removed(): string | undefined {
+    return this.#removed
   }
 
   /** The status with which the commit began. Undefined: it has not. */
@@ -78,8 +78,8 @@ export class SessionState {
 
   get expiresAt(): number {
     const { clock, lifetimes } = this.#config
-    const { createdAt } = this
-    return this.#record?.expiresAt ?? expiry(clock.now(), createdAt, this.data.maxAge, lifetimes)
+    const { createdAt, record } = this
+    return record?.expiresAt ?? expiry(clock.now(), createdAt, this.data.maxAge, lifetimes)
   }
 
   /** Returns what it holds now; nothing once it is gone. @throws HOLDFAST_DATA_UNSERIALIZABLE */
@@ -91,6 +91,7 @@ export class SessionState {
   load(record: SessionRecord): void {
     this.#status = 'loaded'
     this.#record = record
+    this.identity.hasRecord(record.version)
     this.data.load(record)
     this.cookie.idAccepted(this.data.attributes)
     this.#mustSendId = this.#presented.mustRenew
@@ -140,13 +141,14 @@ export class SessionState {
   }
 
   /** The move is made: the session that it departed from has ended. */
-  arrived({ id, publicId }: Departure): void {
+  arrived(departure: Departure): void {
     this.moving.arrived()
-    this.recordRemoved(id, publicId)
+    this.recordRemoved(departure)
   }
 
   /** The record was written, with what the session held at the snapshot. */
   recordWritten(record: SessionRecord, snapshot: Snapshot): void {
+    this.identity.hasRecord(record.version)
     this.data.written(record, snapshot)
     this.#status = 'loaded'
     this.#record = record
@@ -165,8 +167,8 @@ export class SessionState {
   }
 
   /** This request has removed the record of an id. */
-  recordRemoved(id: string, publicId: string): void {
-    this.#removedPublicId = publicId
+  recordRemoved({ id, handle }: Stored): void {
+    this.#removed = handle
     this.cookie.sessionRemoved(id)
   }
 
@@ -174,9 +176,9 @@ export class SessionState {
   markGone(): void {
     if (this.#status === 'gone') return
     this.#status = 'gone'
-    const left = this.moving.departure ?? (this.#record && this.identity)
     const { sessionName } = this.#config
-    if (gone.hasSubscribers && left) gone.publish({ sessionName, session: left.publicId })
+    const left = this.moving.departure ?? (this.#record && this.identity)
+    if (gone.hasSubscribers && left) gone.publish({ sessionName, session: left.handle })
     this.cookie.idRejected()
   }
 

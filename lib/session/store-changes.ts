@@ -4,9 +4,11 @@ import type { SessionConfig } from './config.ts'
 import { leavesBehind } from './move-outcome.ts'
 import { move } from './move.ts'
 import type { Write } from './prepare-record.ts'
+import { isRefusal } from './send.ts'
 import type { SessionState } from './state.ts'
 import type { StoreClient } from './store-client.ts'
 import type { Snapshot } from './tracked-data.ts'
+import { mintToken } from './version.ts'
 import { andThen } from './waiting.ts'
 import type { Writer } from './write.ts'
 import type { SessionData } from '../../types/session.ts'
@@ -77,7 +79,7 @@ function write<Result>(
   tries = 1
 ): MaybePromise<Stored<Result>> {
   const again = (): MaybePromise<Stored<Result>> => {
-    state.identity.replaceTaken()
+    state.identity.replaceTaken(state.identity.signIn && mintToken()) // mutant: lineage
     return write(tools, state, changes, tries + 1)
   }
   const settle = (result: WriteResult<Result>): MaybePromise<Stored<Result>> => {
@@ -86,6 +88,7 @@ function write<Result>(
       case 'gone':
         return result
       case 'id-taken':
+        if (result.beginsAnew === true) state.moving.beganAnew()
         if (tries >= maxIdTries) throw new SessionError('HOLDFAST_ID_TAKEN')
         return again()
       case 'id-lost':
@@ -94,6 +97,7 @@ function write<Result>(
         throw result.error
       case 'failed':
         if (result.mayExist) state.recordUncertain()
+        if (isRefusal(result.error)) state.identity.refuse()
         throw result.error
     }
   }
@@ -117,10 +121,12 @@ function writeOf<Result>(
     text: snapshot.text,
     maxAge: snapshot.maxAge,
     attributes: snapshot.attributes,
+    login: snapshot.login,
     isCookieSent,
     isUse,
     createdAt,
     mayJoin: identity.isAdopted,
+    signIn: identity.signIn,
     change
   }
 }

@@ -3,6 +3,8 @@ import { fault } from '../events.ts'
 import { isPromise } from './waiting.ts'
 import type { Clock, Timer } from '../../types/clock.ts'
 import type { SessionEvents } from '../../types/events.ts'
+import { SubjectClient } from './subject-client.ts'
+import { subjectOf } from '../subject-key.ts'
 import type { MaybePromise, SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
 
 /** What the client of a store needs of the configuration. */
@@ -80,14 +82,29 @@ export class StoreClient {
     return this.#call('retire', key, () => this.#config.store.retire(key, trace))
   }
 
-  /** Whether the store moves a session in one step. */
-  get canMove(): boolean {
-    return this.#config.store.move !== undefined
+  /** Whether the store moves a session, which stays its subject's, in one step. */
+  canMove(key: string): boolean {
+    return subjectOf(key) !== undefined || this.#config.store.move !== undefined
   }
 
-  move(key: string, record: SessionRecord, trace: SessionTrace): MaybePromise<boolean> {
+  /** @param stamp under which a session of a subject moves. Default: under any */
+  move(
+    key: string,
+    record: SessionRecord,
+    trace: SessionTrace,
+    stamp?: string
+  ): MaybePromise<boolean> {
+    if (subjectOf(key) !== undefined) return this.subjects.move(key, record, trace, stamp)
     const store = this.#config.store as Required<SessionStore>
     return this.#call('move', key, () => store.move(key, record, trace))
+  }
+
+  /** The sessions of subjects. @throws HOLDFAST_SUBJECTS_UNSUPPORTED */
+  get subjects(): SubjectClient {
+    return new SubjectClient(this.#config.store.subjects, {
+      once: (method, subject, call) => this.#call(method, subject, call),
+      twice: (method, subject, call) => this.#retryOnce(method, subject, call)
+    })
   }
 
   /** Waits for something else than the store, under the same deadline. */

@@ -1,6 +1,6 @@
 import type { Log } from './client.ts'
 import type { SessionConfig } from './config.ts'
-import { isCookieDue, moveNotes, readNotes, tolerance, writeNotes } from './cookie-notes.ts'
+import { isCookieDue, moveNotes, readNotes, tolerance, writeNotes } from './notes.ts'
 import { cookieUse, nextExpiry, nextTimeout, type IdleTimeout } from './lifetime.ts'
 import type { SessionState } from './state.ts'
 import type { StoreClient } from './store-client.ts'
@@ -52,7 +52,7 @@ export function touch(
   const fail = (err: unknown): 'failed' => {
     // A client that does not hold this id yet would lose the session by a reply without it.
     if (!state.identity.isPresented) throw err
-    tools.log?.warn({ err, session: state.identity.publicId }, 'the session could not be touched')
+    tools.log?.warn({ err, session: state.identity.handle }, 'the session could not be touched')
     return 'failed'
   }
   try {
@@ -102,22 +102,22 @@ function withNotes(
   { config, isCookieSent }: Tools
 ): SessionRecord | undefined {
   const use = cookieUse(timeout, config)
-  const { heldFor, attributes } = readNotes(record)
+  const { heldFor, attributes, login } = readNotes(record)
   const isNews = isCookieSent
     ? heldFor === undefined || isCookieDue(record, expiresAt, use)
     : expiresAt - record.expiresAt >= tolerance
   const isOther = isOtherDefault(record, timeout, use.now)
   if (!isNews && !isOther) return undefined
-  const notes = moveNotes(record, expiresAt, isCookieSent, use)
-  const { cookie: before, ...rest } = record
-  const cookie = writeNotes({ ...notes, attributes })
-  if (cookie === before && !isOther) return undefined
+  const moved = moveNotes(record, expiresAt, isCookieSent, use)
+  const { notes: before, ...rest } = record
+  const notes = writeNotes({ ...moved, attributes, login })
+  if (notes === before && !isOther) return undefined
   return {
     ...rest,
     expiresAt,
     version: nextVersion(record.version),
     ...timeout,
-    ...(cookie === undefined ? undefined : { cookie })
+    ...(notes === undefined ? undefined : { notes })
   }
 }
 

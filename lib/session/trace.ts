@@ -1,4 +1,4 @@
-import { tolerance } from './cookie-notes.ts'
+import { tolerance } from './notes.ts'
 import type { SessionRecord, SessionTrace } from '../../types/store.ts'
 
 /**

@@ -1,6 +1,6 @@
 import { SessionError } from '../errors.ts'
 import type { Codec } from './codec.ts'
-import { readNotes } from './cookie-notes.ts'
+import { readNotes } from './notes.ts'
 import { isLifetime } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { Session } from './session.ts'
@@ -15,6 +15,8 @@ export interface Snapshot {
   readonly maxAge: number | undefined
   /** The attributes of its own that its cookie has, as `writeAttributes()` makes them. */
   readonly attributes: string
+  /** Who is signed in, as `writeLogin()` makes it. */
+  readonly login: string
 }
 
 /**
@@ -26,6 +28,7 @@ export class TrackedData {
   #base: Snapshot = emptySnapshot
   #maxAge: number | undefined
   #attributes = ''
+  #login = ''
   #session: Session | undefined
   #watched: { readonly everyKey: boolean; readonly values: Data } | undefined
 
@@ -60,11 +63,21 @@ export class TrackedData {
     this.#attributes = text
   }
 
+  /** Who is signed in. The empty text for nobody. */
+  get login(): string {
+    return this.#login
+  }
+
+  set login(text: string) {
+    this.#login = text
+  }
+
   /** Starts from what a record has, or from nothing. */
   load(record: SessionRecord | undefined): void {
     this.#base = record === undefined ? emptySnapshot : snapshotOf(record)
     this.#maxAge = record?.maxAge
     this.#attributes = this.#base.attributes
+    this.#login = this.#base.login
   }
 
   /** Decodes what the record has. Undefined: it is not what the serializer made. */
@@ -87,13 +100,23 @@ export class TrackedData {
 
   /** Takes what the session holds now. @throws HOLDFAST_DATA_UNSERIALIZABLE */
   snapshot(): Snapshot {
-    return { text: this.#text(), maxAge: this.#maxAge, attributes: this.#attributes }
+    return {
+      text: this.#text(),
+      maxAge: this.#maxAge,
+      attributes: this.#attributes,
+      login: this.#login
+    }
   }
 
   /** Whether a snapshot has anything that the record does not have. */
-  isChanged({ text, maxAge, attributes }: Snapshot): boolean {
+  isChanged({ text, maxAge, attributes, login }: Snapshot): boolean {
     const base = this.#base
-    return text !== base.text || maxAge !== base.maxAge || attributes !== base.attributes
+    return (
+      text !== base.text ||
+      maxAge !== base.maxAge ||
+      attributes !== base.attributes ||
+      login !== base.login
+    )
   }
 
   /** Returns the data that the session object has, even if it cannot be stored. */
@@ -159,15 +182,13 @@ export class TrackedData {
 export const emptySnapshot: Snapshot = Object.freeze({
   text: '',
   maxAge: undefined,
-  attributes: ''
+  attributes: '',
+  login: ''
 })
 
 function snapshotOf(record: SessionRecord): Snapshot {
-  return {
-    text: record.data,
-    maxAge: record.maxAge,
-    attributes: record.cookie === undefined ? '' : readNotes(record).attributes
-  }
+  const { attributes, login } = readNotes(record)
+  return { text: record.data, maxAge: record.maxAge, attributes, login }
 }
 
 /** Whether every key of an object can be removed, and others added. */

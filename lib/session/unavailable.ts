@@ -1,7 +1,8 @@
 import { unavailableError } from '../errors.ts'
 import type { SessionConfig } from './config.ts'
 import { expiry } from './lifetime.ts'
-import { Session, type SessionInfo, type SessionOperations } from './session.ts'
+import type { SessionInfo, SessionOperations } from './session-parts.ts'
+import { Session } from './session.ts'
 import { close } from './watch.ts'
 
 /** Makes the session of a request that has none: it is empty, frozen, and refuses to change. */
@@ -11,9 +12,12 @@ export function unavailableSession({ clock, lifetimes }: SessionConfig): Session
     showId: () => '',
     showPublicId: () => '',
     isNew: false,
+    isSigningIn: false,
     transport: undefined,
     createdAt: now,
     expiresAt: expiry(now, now, undefined, lifetimes),
+    subject: undefined,
+    authenticatedAt: undefined,
     get maxAge(): number {
       return lifetimes.idle / 1000
     },
@@ -28,6 +32,8 @@ export function unavailableSession({ clock, lifetimes }: SessionConfig): Session
     update: reject,
     save: reject,
     regenerate: reject,
+    signIn: reject,
+    reauthenticate: reject,
     destroy: reject,
     changed: refuse
   }

@@ -3,7 +3,10 @@ import { Session } from './session.ts'
 
 /** What a session has that does without its data. */
 const reachable: ReadonlySet<PropertyKey> = new Set(
-  'id publicId isNew transport cookieWithheld update save regenerate destroy'.split(' ')
+  (
+    'id publicId isNew transport cookieWithheld subject authenticatedAt ' +
+    'update save regenerate signIn reauthenticate destroy'
+  ).split(' ')
 )
 
 /**

@@ -9,9 +9,18 @@ import { randomFillSync } from 'node:crypto'
 const separator = '.'
 const remembered = 8
 
-/** Makes the version of a write. @param version that of the record it replaces, if there is one */
-export function versionAfter(version: string | undefined, isNoted: boolean): string {
-  return version === undefined ? firstVersion(isNoted) : nextVersion(version)
+/**
+ * Makes the version of a write.
+ *
+ * @param version that of the record it replaces, if there is one
+ * @param lineage what the first version begins with. Default: a new token
+ */
+export function versionAfter(
+  version: string | undefined,
+  isNoted: boolean,
+  lineage?: string
+): string {
+  return version === undefined ? firstVersion(isNoted, lineage) : nextVersion(version)
 }
 
 /**
@@ -20,8 +29,7 @@ export function versionAfter(version: string | undefined, isNoted: boolean): str
  * @param isNoted whether the record has notes of its cookie. RedisStore of version 0.1.0 takes them
  *   for the end of the version, and needs a token before them.
  */
-export function firstVersion(isNoted = false): string {
-  const birth = mintToken()
+export function firstVersion(isNoted = false, birth: string = mintToken()): string {
   return isNoted ? nextVersion(birth) : birth
 }
 
@@ -72,7 +80,7 @@ let left = 0
  * Makes the token of a write: 8 characters. The system's generator is asked for many at a time, and
  * each is used once.
  */
-function mintToken(): string {
+export function mintToken(): string {
   if (left === 0) left = randomFillSync(pool).length
   left -= tokenBytes
   return pool.toString('base64url', left, left + tokenBytes)

@@ -30,10 +30,17 @@ export function deferred(): { readonly promise: Promise<void>; readonly resolve:
 /** Runs the operations of one request one after the other, awaited or not. */
 export class OperationQueue {
   #pending: Promise<void> | undefined
+  #beside: Set<Promise<void>> | undefined
 
-  /** Settles when nothing is under way. Undefined: nothing is. */
+  /** Settles when the operations under way are over. Undefined: none is. */
   get pending(): Promise<void> | undefined {
     return this.#pending
+  }
+
+  /** Settles when one of those beside them is over. Undefined: none is. */
+  get pendingBeside(): Promise<void> | undefined {
+    const [first] = this.#beside ?? []
+    return first
   }
 
   /**
@@ -51,18 +58,23 @@ export class OperationQueue {
     this.#hold(finished)
     const running = earlier === undefined ? operation() : earlier.then(operation)
     running.then(finish, finish)
-    const result = running.catch((error: unknown) => {
-      noteFailure(error)
-      // Ours is noted, even if nobody awaits the operation. Any other is the app's to handle.
-      if (error instanceof SessionError) result.catch(ignore)
-      throw error
-    })
-    return result
+    return visible(running, noteFailure)
   }
 
   /** Keeps what comes next waiting until this is over. */
   waitFor(running: Promise<unknown>): void {
     this.#hold(running.then(ignore, ignore))
+  }
+
+  /** Has the commit wait for what other operations do not: they may be a part of it. */
+  beside<Result>(running: Promise<Result>): Promise<Result> {
+    const end = (): void => {
+      this.#beside?.delete(ended)
+    }
+    const ended = running.then(end, end)
+    this.#beside ??= new Set()
+    this.#beside.add(ended)
+    return visible(running)
   }
 
   #hold(finished: Promise<void>): void {
@@ -71,6 +83,22 @@ export class OperationQueue {
     })
     this.#pending = pending
   }
+}
+
+/**
+ * Returns what the app is given of an operation. Ours fails without harm if nobody awaits it; any
+ * other error is the app's to handle.
+ */
+function visible<Result>(
+  running: Promise<Result>,
+  noteFailure: (error: unknown) => void = ignore
+): Promise<Result> {
+  const result = running.catch((error: unknown) => {
+    noteFailure(error)
+    if (error instanceof SessionError) result.catch(ignore)
+    throw error
+  })
+  return result
 }
 
 function ignore(): void {}

@@ -1,4 +1,5 @@
 import { SessionError } from '../errors.ts'
+import { createRecord } from './admission.ts'
 import { Batch, Member, publishWritten, type WriteResult } from './batch.ts'
 import type { SessionConfig } from './config.ts'
 import { prepareRecord, type Attempt, type Write } from './prepare-record.ts'
@@ -37,7 +38,12 @@ export class Writer {
     const line = isShared ? this.#lines.get(write.identity.publicId) : undefined
     if (line !== undefined) return waitInLine(line, write, store)
     const attempt = prepareRecord(this.#config, write, base)
-    const answer = send(store, write.identity.publicId, attempt.record, base)
+    const sender = {
+      store,
+      create: (key: string, record: SessionRecord): MaybePromise<boolean> =>
+        createRecord({ config: this.#config, store }, key, record, write.signIn)
+    }
+    const answer = send(sender, write.identity.publicId, attempt.record, base)
     return answer === 'written'
       ? this.#written(write, attempt)
       : this.#goOn(store, write, attempt, answer)

@@ -4,6 +4,8 @@ import { systemClock } from '../clock.ts'
 import { evicted } from '../events.ts'
 import { check, SessionError } from '../errors.ts'
 import { idleOf } from './max-age.ts'
+import { MemorySubjects } from './memory-subjects.ts'
+import { Sweep } from './memory-sweep.ts'
 import {
   entryMemory,
   expiryOf,
@@ -16,10 +18,12 @@ import {
   packedMemory,
   packTrace,
   unpack,
+  versionOf,
   withExpiry
 } from './packed-record.ts'
 import { Line, Tier, type Entry } from './tier.ts'
-import type { Clock, Timer } from '../../types/clock.ts'
+import { handleOf, subjectOf } from '../subject-key.ts'
+import type { Clock } from '../../types/clock.ts'
 import type { SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
 
 /**
@@ -68,9 +72,6 @@ const heapShare = 4
 /** The least `maxMemory`: who gives less has meant megabytes. */
 const leastMaxMemory = 1024
 
-/** The number of records that one step of a sweep checks: about 0.3 ms if all have expired. */
-const recordsPerStep = 500
-
 /**
  * Keeps sessions in the memory of this process: for apps of a single process, for development and
  * for tests. The sessions are lost when the process ends.
@@ -81,7 +82,7 @@ const recordsPerStep = 500
 export class MemoryStore implements SessionStore {
   readonly #max: number
   readonly #maxMemory: number
-  readonly #sweepInterval: number
+  readonly #sweep: Sweep<Entry>
   readonly #clock: Clock
   // A session counts as requested again after a `get`. A `touch` does not count: the request that
   // creates a session may touch it too.
@@ -93,8 +94,9 @@ export class MemoryStore implements SessionStore {
   readonly #returned: Tier
   /** All tiers, in the order in which they are evicted. */
   readonly #tiers: readonly Tier[]
+  /** The sessions of subjects: which of them live. */
+  readonly subjects: MemorySubjects
   #memory = 0
-  #timer: Timer | undefined
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: MemoryStoreOptions = {}) {
@@ -119,13 +121,26 @@ export class MemoryStore implements SessionStore {
     )
     this.#max = max
     this.#maxMemory = maxMemory
-    this.#sweepInterval = sweepInterval * 1000
     this.#clock = clock
     const most = Math.min(max, Math.ceil(maxMemory / entryMemory))
     this.#empty = new Tier(most)
     this.#unreturned = new Tier(most)
     this.#returned = new Tier(most)
     this.#tiers = [this.#empty, this.#unreturned, this.#returned]
+    this.#sweep = new Sweep<Entry>(clock, sweepInterval * 1000, {
+      isEmpty: () => this.size === 0,
+      entries: () => this.#entries(),
+      sweep: (entry) => this.#sweepOne(entry)
+    })
+    this.subjects = new MemorySubjects({
+      clock,
+      peek: (key) => {
+        const { packed } = this.#find(key) ?? {}
+        return packed === undefined ? undefined : unpack(packed)
+      },
+      add: (key, record, before) => this.#add(key, record, before),
+      leave: (key, trace) => this.retire(key, trace)
+    })
   }
 
   /** Number of records and traces, including expired ones that have not been swept yet. */
@@ -152,8 +167,7 @@ export class MemoryStore implements SessionStore {
   /** @throws HOLDFAST_DATA_TOO_LARGE the record is larger than `maxMemory`; nothing was changed */
   create(key: string, record: SessionRecord): boolean {
     if (this.#find(key) !== undefined) return false
-    this.#put(key, pack(record, record.expiresAt), this.#tierOf(record))
-    if (this.#timer === undefined) this.#startTimer(this.#sweepInterval)
+    this.#add(key, record)
     return true
   }
 
@@ -162,7 +176,7 @@ export class MemoryStore implements SessionStore {
     const found = this.#find(key)
     if (found === undefined) return false // mutant: existence check
     if (!isOfVersion(found.packed, expectedVersion)) return false // mutant: version check
-    const tier = found.tier === this.#returned ? found.tier : this.#tierOf(record)
+    const tier = found.tier === this.#returned ? found.tier : this.#tierOf(key, record)
     const isShorter = idleOf(record) < packedIdle(found.packed)
     const before = isShorter ? 0 : expiryOf(found.packed)
     this.#put(key, pack(record, Math.max(record.expiresAt, before)), tier, found)
@@ -190,6 +204,7 @@ export class MemoryStore implements SessionStore {
   retire(key: string, trace: SessionTrace): boolean {
     const found = this.#find(key)
     if (found === undefined || !isOfVersion(found.packed, trace.version)) return false
+    if (subjectOf(key) !== undefined) this.subjects.strike(key, trace.version)
     const packed = packTrace(trace)
     const growth = packedMemory(packed) - packedMemory(found.packed)
     if (this.#memory + growth > this.#maxMemory) {
@@ -205,7 +220,7 @@ export class MemoryStore implements SessionStore {
   close(): void {
     for (const tier of this.#tiers) tier.clear()
     this.#memory = 0
-    this.#stopTimer()
+    this.#sweep.stop()
   }
 
   /** Returns the live entry of a key. Removes an expired one. */
@@ -216,14 +231,27 @@ export class MemoryStore implements SessionStore {
       const packed = tier.get(key)
       if (packed === undefined) continue
       const entry = { tier, key, packed }
-      if (!hasExpired(packed, this.#clock.now())) return entry
+      if (!hasExpired(packed, this.#clock.now()) && this.#isListed(entry)) return entry
       this.#remove(entry)
     }
   }
 
+  /** Whether a record is listed, if it belongs to a subject. A trace needs not be. */
+  #isListed({ key, packed }: Entry): boolean {
+    if (subjectOf(key) === undefined || isTrace(packed)) return true
+    return this.subjects.lists(key, versionOf(packed))
+  }
+
+  #add(key: string, record: SessionRecord, before?: string): void {
+    const left = before === undefined ? undefined : this.#find(before)
+    this.#put(key, pack(record, record.expiresAt), left?.tier ?? this.#tierOf(key, record))
+    this.#sweep.start()
+  }
+
   /** Returns the tier for a record that was never requested again. */
-  #tierOf(record: SessionRecord): Tier {
-    return record.data === '' ? this.#empty : this.#unreturned
+  #tierOf(key: string, record: SessionRecord): Tier {
+    const isEmpty = record.data === '' && subjectOf(key) === undefined
+    return isEmpty ? this.#empty : this.#unreturned
   }
 
   /**
@@ -246,21 +274,23 @@ export class MemoryStore implements SessionStore {
     this.#memory += growth
     // At the end, for a subscriber may use the store.
     if (!evicted.hasSubscribers) return
-    for (const entry of lost) {
-      if (isTrace(entry.packed)) continue
-      evicted.publish({ session: entry.key, returned: entry.tier === this.#returned })
+    for (const entry of lost.filter((each) => !isTrace(each.packed))) {
+      const session = handleOf(entry.key, versionOf(entry.packed))
+      evicted.publish({ session, returned: entry.tier === this.#returned })
     }
   }
 
   /** Removes a record. Stops the sweep if it was the last. */
   #remove(entry: Entry): void {
     this.#drop(entry)
-    if (this.size === 0) this.#stopTimer()
+    if (this.size === 0) this.#sweep.stop()
   }
 
   #drop({ tier, key, packed }: Entry): void {
     tier.delete(key)
     this.#memory -= memoryOf(key, packed)
+    if (isTrace(packed) || subjectOf(key) === undefined) return
+    this.subjects.strike(key, versionOf(packed))
   }
 
   /**
@@ -284,37 +314,9 @@ export class MemoryStore implements SessionStore {
     return lost
   }
 
-  /**
-   * Schedules a step of a sweep. One timer serves all records, so that a session may live longer
-   * than a timer can run. It does not keep the process alive.
-   *
-   * @param entries what the sweep still has to check. Default: all entries, in a new sweep
-   */
-  #startTimer(milliseconds: number, entries?: Iterator<Entry, undefined>): void {
-    this.#timer = this.#clock.setTimeout(() => {
-      this.#sweep(entries ?? this.#entries())
-    }, milliseconds)
-    this.#timer.unref()
-  }
-
-  #stopTimer(): void {
-    this.#timer?.close()
-    this.#timer = undefined
-  }
-
-  /** Does one step of a sweep, and lets other work run before the next one. */
-  #sweep(entries: Iterator<Entry, undefined>): void {
-    this.#timer = undefined
-    const now = this.#clock.now()
-    for (let count = 0; count < recordsPerStep; count += 1) {
-      const { value: entry } = entries.next()
-      if (entry === undefined) {
-        if (this.size > 0) this.#startTimer(this.#sweepInterval)
-        return
-      }
-      if (hasExpired(entry.packed, now)) this.#drop(entry)
-    }
-    this.#startTimer(0, entries)
+  /** Drops what has expired, or is listed no more. */
+  #sweepOne(entry: Entry): void {
+    if (hasExpired(entry.packed, this.#clock.now()) || !this.#isListed(entry)) this.#drop(entry)
   }
 
   *#entries(): Generator<Entry, undefined> {

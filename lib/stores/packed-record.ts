@@ -1,7 +1,8 @@
 import { readMaxAge, writeMaxAge } from './max-age.ts'
+import { subjectOf } from '../subject-key.ts'
 import type { SessionRecord, SessionTrace } from '../../types/store.ts'
 
-// A packed record is one string: `expiresAt createdAt maxAge;cookie versionLength version data`. It
+// A packed record is one string: `expiresAt createdAt maxAge;notes versionLength version data`. It
 // takes a third of the memory of an object. The expiry stands first because it is read most often.
 // A packed trace is `expiresAt > successorLength successor version`.
 //
@@ -20,8 +21,8 @@ let scratch = Buffer.allocUnsafeSlow(4096)
  * its parts in memory.
  */
 export function pack(record: SessionRecord, expiresAt: number): string {
-  const { data, version, createdAt, cookie } = record
-  const settings = writeMaxAge(record) + (cookie === undefined ? '' : `;${cookie}`)
+  const { data, version, createdAt, notes } = record
+  const settings = writeMaxAge(record) + (notes === undefined ? '' : `;${notes}`)
   const head = `${expiresAt} ${createdAt} ${settings} ${version.length} ${version} `
   // `test()` looks at no character of a string that has one byte for each.
   return hasWide.test(head) || hasWide.test(data)
@@ -84,8 +85,8 @@ function unpackRecord(packed: string): SessionRecord {
 }
 
 function unpackSettings(settings: string): Partial<SessionRecord> {
-  const [maxAge = '', cookie] = settings.split(';', 2)
-  return { ...readMaxAge(maxAge), ...(cookie === undefined ? undefined : { cookie }) }
+  const [maxAge = '', notes] = settings.split(';', 2)
+  return { ...readMaxAge(maxAge), ...(notes === undefined ? undefined : { notes }) }
 }
 
 /** Returns the milliseconds of the idle timeout of a packed record. Infinity: it has none. */
@@ -100,6 +101,14 @@ export function isOfVersion(packed: string, version: string): boolean {
   if (isTrace(packed)) return false
   const settingsFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
   return packed.startsWith(`${version.length} ${version} `, packed.indexOf(' ', settingsFrom) + 1)
+}
+
+/** Returns the version of a packed record. */
+export function versionOf(packed: string): string {
+  const settingsFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
+  const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
+  const from = packed.indexOf(' ', lengthFrom) + 1
+  return packed.slice(from, from + Number(packed.slice(lengthFrom, from)))
 }
 
 /** Returns when a packed record or trace expires, in epoch milliseconds. */
@@ -123,9 +132,13 @@ export function withExpiry(packed: string, expiresAt: number): string {
  */
 export const entryMemory: number = 4 * 28
 
+/** Bytes that a session of a subject takes at most as it is listed: with the list, if alone there. */
+const listedMemory = 640
+
 /** Returns the bytes of memory that a packed record takes in a `Map`, with its key. */
 export function memoryOf(key: string, packed: string): number {
-  return entryMemory + textMemory(key.length, hasWide.test(key)) + packedMemory(packed)
+  const listed = subjectOf(key) === undefined ? 0 : listedMemory
+  return listed + entryMemory + textMemory(key.length, hasWide.test(key)) + packedMemory(packed)
 }
 
 /** Returns the bytes of memory that a packed record takes by itself. */

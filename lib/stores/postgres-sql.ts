@@ -8,9 +8,21 @@ export type Statements = Readonly<
   >
 >
 
-/** The names of a table and of its index, as they stand in a statement. */
-interface Names {
+/** What is asked of the records of subjects, and done as they end. */
+export interface Listing {
+  /** Returns what holds of a row with the columns `key` and `version` that is listed. */
+  readonly isListed: (row: string) => string
+  /** Returns the statement that strikes the session of a row off. */
+  readonly strike: (row: string) => string
+}
+
+/** The names of a table, of those beside it, and of its index, as they stand in a statement. */
+export interface Names {
   readonly table: string
+  /** The stamp of each subject. */
+  readonly subjects: string
+  /** The live sessions of subjects. */
+  readonly lists: string
   readonly index: string
 }
 
@@ -21,7 +33,7 @@ interface Names {
 const maxNameLength = 50
 
 /** @throws HOLDFAST_OPTION_INVALID */
-function namesFor(table: string = 'holdfast_sessions'): Names {
+export function namesFor(table: string = 'holdfast_sessions'): Names {
   const parts = typeof table === 'string' ? table.split('.') : []
   if (
     parts.length < 1 ||
@@ -34,7 +46,14 @@ function namesFor(table: string = 'holdfast_sessions'): Names {
         `of letters, digits and _, up to ${maxNameLength} each`
     )
   }
-  return { table: parts.map((part) => `"${part}"`).join('.'), index: `"${parts.at(-1)}_expiry"` }
+  const named = (end: string): string =>
+    parts.map((part, place) => `"${part}${place === parts.length - 1 ? end : ''}"`).join('.')
+  return {
+    table: named(''),
+    subjects: named('_subjects'),
+    lists: named('_lists'),
+    index: `"${parts.at(-1)}_expiry"`
+  }
 }
 
 /**
@@ -42,7 +61,8 @@ function namesFor(table: string = 'holdfast_sessions'): Names {
  * @throws HOLDFAST_OPTION_INVALID
  */
 export function definitionOf(tableName: string | undefined, unlogged: boolean): string {
-  const { table, index } = namesFor(tableName)
+  const { table, subjects, lists, index } = namesFor(tableName)
+  const temporary = unlogged ? ' UNLOGGED' : ''
   // Almost every write moves the expiry. With an index on the expiry itself, each write would add
   // an entry to both indexes, and vacuum would have to remove them. With an index on the hour, and
   // with free space in the pages, most updates are heap-only (HOT): in a measurement 97 of 100
@@ -52,13 +72,13 @@ export function definitionOf(tableName: string | undefined, unlogged: boolean): 
   // The data is text, so that people can read it in the table. It cannot contain U+0000, which JSON
   // never does (it writes \u0000): the server refuses the data of a custom serializer that does. As
   // bytea it would be twice the size on the wire.
-  return `CREATE${unlogged ? ' UNLOGGED' : ''} TABLE IF NOT EXISTS ${table} (
+  return `CREATE${temporary} TABLE IF NOT EXISTS ${table} (
   key text COLLATE "C" PRIMARY KEY,
   data text NOT NULL,
   version text COLLATE "C" NOT NULL,
   max_age integer,
   default_max_age integer,
-  cookie text COLLATE "C",
+  notes text COLLATE "C",
   successor text COLLATE "C",
   created_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
@@ -71,16 +91,29 @@ DO $$ BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = '${table}'::regclass AND attname = 'successor'
   ) THEN ALTER TABLE ${table} ADD COLUMN IF NOT EXISTS default_max_age integer,
-    ADD COLUMN IF NOT EXISTS cookie text COLLATE "C",
+    ADD COLUMN IF NOT EXISTS notes text COLLATE "C",
     ADD COLUMN IF NOT EXISTS successor text COLLATE "C";
   END IF;
 END $$;
 CREATE INDEX IF NOT EXISTS ${index} ON ${table} (expires_hour);
+CREATE${temporary} TABLE IF NOT EXISTS ${subjects} (
+  subject text COLLATE "C" PRIMARY KEY,
+  stamp text COLLATE "C" NOT NULL,
+  additions bigint NOT NULL DEFAULT 0,
+  used_at timestamptz NOT NULL DEFAULT statement_timestamp()
+);
+CREATE${temporary} TABLE IF NOT EXISTS ${lists} (
+  subject text COLLATE "C",
+  lineage text COLLATE "C",
+  key text COLLATE "C" NOT NULL,
+  stamp text COLLATE "C" NOT NULL,
+  PRIMARY KEY (subject, lineage)
+);
 `
 }
 
 /** Returns SQL for the time `duration` milliseconds after the server received the statement. */
-function timestampAfter(duration: string): string {
+export function timestampAfter(duration: string): string {
   return `statement_timestamp() + ${duration}::float8 * interval '1 millisecond'`
 }
 
@@ -94,7 +127,7 @@ function millisecondsUntil(column: string): string {
  * What holds of a record, and not of a trace: a trace begins at infinity. Its version has `>`
  * before it. By both a process of version 0.1.0, which does not know traces, takes it for no record.
  */
-const isRecord = "created_at < 'infinity'"
+export const isRecord = "created_at < 'infinity'"
 
 /** Seconds that are longer than any idle timeout. */
 const endless = 2 ** 31 - 1
@@ -115,27 +148,34 @@ const isTrace =
  *
  * @throws HOLDFAST_OPTION_INVALID
  */
-export function statementsFor(tableName: string | undefined): Statements {
+export function statementsFor(tableName: string | undefined, listing?: Listing): Statements {
   const { table } = namesFor(tableName)
-  const record = `data, version, max_age, default_max_age, cookie, successor,
+  const also = (row: string): string => (listing ? ` AND ${listing.isListed(row)}` : '')
+  const strike = listing ? `, struck AS (${listing.strike('locked')})` : ''
+  const isLive = (row: string): string =>
+    `${row}.expires_at > clock_timestamp()` +
+    (listing ? ` AND (${row}.created_at = 'infinity' OR ${listing.isListed(row)})` : '')
+  const record = (
+    row: string
+  ): string => `data, version, max_age, default_max_age, notes, successor,
   (extract(epoch FROM created_at) * 1000)::float8 AS created,
   ${millisecondsUntil('expires_at')} AS expires_in,
-  expires_at > clock_timestamp() AS live`
-  const columns = 'key, data, version, max_age, default_max_age, cookie, created_at, expires_at'
+  ${isLive(row)} AS live`
+  const columns = 'key, data, version, max_age, default_max_age, notes, created_at, expires_at'
   // Replaces an expired record. ON CONFLICT locks the existing row before the condition is
   // evaluated, so clock_timestamp() is the time after any wait.
   const unlessTaken = `ON CONFLICT (key) DO UPDATE
 SET data = excluded.data, version = excluded.version, max_age = excluded.max_age,
-  default_max_age = excluded.default_max_age, cookie = excluded.cookie, successor = NULL,
+  default_max_age = excluded.default_max_age, notes = excluded.notes, successor = NULL,
   created_at = excluded.created_at, expires_at = excluded.expires_at
 WHERE stored.expires_at <= clock_timestamp()`
   // What becomes of a record that gives way to a trace.
   const traceTo = (successor: string, life: string): string => `data = '',
-  version = '>' || stored.version, max_age = NULL, default_max_age = NULL, cookie = NULL,
+  version = '>' || stored.version, max_age = NULL, default_max_age = NULL, notes = NULL,
   successor = ${successor}, created_at = 'infinity', expires_at = ${timestampAfter(life)}`
 
   return Object.freeze({
-    get: `SELECT ${record} FROM ${table} WHERE key = $1`,
+    get: `SELECT ${record('stored')} FROM ${table} AS stored WHERE key = $1`,
 
     create: `INSERT INTO ${table} AS stored (${columns})
 VALUES ($1, $2, $3, $4, $5, $6, to_timestamp($7::float8 / 1000), ${timestampAfter('$8')})
@@ -146,11 +186,11 @@ ${unlessTaken}`,
     // UPDATE, a transaction that was rolled back) it would revive a record that expired during the
     // wait. So the row is locked first, and the conditions apply to the locked row.
     update: `WITH locked AS MATERIALIZED (
-  SELECT key, expires_at FROM ${table} WHERE key = $1 AND version = $2 AND ${isRecord}
-  FOR NO KEY UPDATE
+  SELECT key, expires_at FROM ${table} AS stored
+  WHERE key = $1 AND version = $2 AND ${isRecord}${also('stored')} FOR NO KEY UPDATE
 )
 UPDATE ${table} AS stored
-SET data = $3, version = $4, max_age = $5, default_max_age = $6, cookie = $7,
+SET data = $3, version = $4, max_age = $5, default_max_age = $6, notes = $7,
   expires_at = CASE
     WHEN coalesce($5::int, $6::int)
       < coalesce(stored.max_age, stored.default_max_age, ${endless})
@@ -160,7 +200,8 @@ SET data = $3, version = $4, max_age = $5, default_max_age = $6, cookie = $7,
 FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()`,
 
     touch: `WITH locked AS MATERIALIZED (
-  SELECT key, expires_at FROM ${table} WHERE key = $1 AND ${isRecord} FOR NO KEY UPDATE
+  SELECT key, expires_at FROM ${table} AS stored WHERE key = $1 AND ${isRecord}${also('stored')}
+  FOR NO KEY UPDATE
 )
 UPDATE ${table} AS stored
 SET expires_at = greatest(stored.expires_at, least(
@@ -177,13 +218,13 @@ RETURNING ${millisecondsUntil('stored.expires_at')} AS expires_in`,
 ), removed AS (
   DELETE FROM ${table} AS stored USING locked
   WHERE stored.key = locked.key AND NOT (SELECT ${isTrace} FROM locked)
-)
-SELECT ${record} FROM locked`,
+)${strike}
+SELECT ${record('locked')} FROM locked`,
 
     retire: `WITH locked AS MATERIALIZED (
-  SELECT key, expires_at FROM ${table} WHERE key = $1 AND version = $2 AND ${isRecord}
-  FOR NO KEY UPDATE
-)
+  SELECT key, version, expires_at FROM ${table} AS stored
+  WHERE key = $1 AND version = $2 AND ${isRecord}${also('stored')} FOR NO KEY UPDATE
+)${strike}
 UPDATE ${table} AS stored
 SET ${traceTo('$3', '$4')}
 FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()`,

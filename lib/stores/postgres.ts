@@ -1,9 +1,13 @@
 import { systemClock } from '../clock.ts'
 import { optionError, SessionError } from '../errors.ts'
 import { CallLimit } from './call-limit.ts'
+import { entryOf, rowOf, toInstant, type Row } from './postgres-row.ts'
 import { definitionOf, statementsFor, type Statements } from './postgres-sql.ts'
+import { listingFor, subjectStatementsFor } from './postgres-subjects-sql.ts'
+import { PostgresSubjects } from './postgres-subjects.ts'
+import { subjectOf } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
-import type { SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
+import type { SessionRecord, SessionStore, SessionTrace, SubjectStore } from '../../types/store.ts'
 
 /** The part of a connection pool that the store uses. A `Pool` of `pg` has it. */
 export interface PostgresPool {
@@ -76,7 +80,11 @@ export class PostgresStore implements SessionStore {
   readonly #callLimit: CallLimit
   readonly #clock: Clock
   readonly #ddl: string
+  readonly subjects: SubjectStore
   readonly #statements: Statements
+  /** The same for the keys of subjects. */
+  readonly #listed: Statements
+  readonly #subjectStatements: ReturnType<typeof subjectStatementsFor>
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: PostgresStoreOptions) {
@@ -89,6 +97,13 @@ export class PostgresStore implements SessionStore {
     this.#clock = clock
     this.#ddl = PostgresStore.ddl(options)
     this.#statements = statementsFor(table)
+    this.#listed = statementsFor(table, listingFor(table))
+    this.#subjectStatements = subjectStatementsFor(table)
+    this.subjects = new PostgresSubjects({
+      clock,
+      statements: this.#subjectStatements,
+      run: (text, values) => this.#run(text, values)
+    })
     // When an idle connection breaks, pg emits an error event, which ends the process if nobody
     // listens. The next call reports the error anyway.
     if (pool.listenerCount?.('error') === 0) pool.on?.('error', () => {})
@@ -138,13 +153,21 @@ export class PostgresStore implements SessionStore {
       deleted = Number(rowCount)
       total += deleted
     } while (deleted >= batch)
+    for (const text of [
+      this.#subjectStatements.deleteUnlisted,
+      this.#subjectStatements.deleteUnused
+    ]) {
+      do {
+        deleted = Number((await this.#run(text, [batch])).rowCount)
+      } while (deleted >= batch)
+    }
     return total
   }
 
   async get(key: string): Promise<SessionRecord | SessionTrace | undefined> {
     const calledAt = this.#clock.now()
-    const { rows } = await this.#run(this.#statements.get, [key])
-    const entry = liveEntry(rows, calledAt)
+    const { rows } = await this.#run(this.#for(key).get, [key])
+    const entry = entryOf(rows, calledAt)
     if (entry === 'unreadable') throw new SessionError('HOLDFAST_DATA_UNDECODABLE')
     return entry
   }
@@ -156,15 +179,15 @@ export class PostgresStore implements SessionStore {
   }
 
   async update(key: string, record: SessionRecord, expectedVersion: string): Promise<boolean> {
-    const { data, version, maxAge, defaultMaxAge, cookie, expiresAt } = record
-    const { rowCount } = await this.#run(this.#statements.update, [
+    const { data, version, maxAge, defaultMaxAge, notes, expiresAt } = record
+    const { rowCount } = await this.#run(this.#for(key).update, [
       key,
       expectedVersion,
       data,
       version,
       maxAge ?? null,
       defaultMaxAge ?? null,
-      cookie ?? null,
+      notes ?? null,
       expiresAt - this.#clock.now()
     ])
     return rowCount === 1
@@ -172,21 +195,21 @@ export class PostgresStore implements SessionStore {
 
   async touch(key: string, expiresAt: number): Promise<number | undefined> {
     const calledAt = this.#clock.now()
-    const { rows } = await this.#run(this.#statements.touch, [key, expiresAt - calledAt])
+    const { rows } = await this.#run(this.#for(key).touch, [key, expiresAt - calledAt])
     const [touched] = rows as readonly Pick<Row, 'expires_in'>[]
     return touched === undefined ? undefined : toInstant(calledAt, touched.expires_in)
   }
 
   async delete(key: string): Promise<SessionRecord | SessionTrace | true | undefined> {
     const calledAt = this.#clock.now()
-    const { rows } = await this.#run(this.#statements.delete, [key])
-    const entry = liveEntry(rows, calledAt)
+    const { rows } = await this.#run(this.#for(key).delete, [key])
+    const entry = entryOf(rows, calledAt)
     return entry === 'unreadable' ? true : entry
   }
 
   async retire(key: string, { successor, version, expiresAt }: SessionTrace): Promise<boolean> {
     const life = expiresAt - this.#clock.now()
-    const { rowCount } = await this.#run(this.#statements.retire, [key, version, successor, life])
+    const { rowCount } = await this.#run(this.#for(key).retire, [key, version, successor, life])
     return rowCount === 1
   }
 
@@ -199,6 +222,10 @@ export class PostgresStore implements SessionStore {
       trace.expiresAt - calledAt
     ])
     return rowCount === 1
+  }
+
+  #for(key: string): Statements {
+    return subjectOf(key) === undefined ? this.#statements : this.#listed
   }
 
   #run(text: string, values: unknown[]): ReturnType<PostgresPool['query']> {
@@ -226,13 +253,6 @@ export class PostgresStore implements SessionStore {
   }
 }
 
-/** Returns a new row, as the values of a statement. */
-function rowOf(key: string, record: SessionRecord, calledAt: number): unknown[] {
-  const { data, version, maxAge = null, defaultMaxAge = null, cookie = null } = record
-  const { createdAt, expiresAt } = record
-  return [key, data, version, maxAge, defaultMaxAge, cookie, createdAt, expiresAt - calledAt]
-}
-
 function isSerializationFailure(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === serializationFailure
 }
@@ -247,59 +267,4 @@ function withoutValues(error: unknown): unknown {
       Reflect.deleteProperty(error, property)
   }
   return error
-}
-
-/**
- * A row that the statements return. Durations are in milliseconds from when the server received the
- * statement.
- */
-interface Row {
-  readonly data: unknown
-  readonly version: unknown
-  readonly max_age: unknown
-  readonly default_max_age: unknown
-  readonly cookie: unknown
-  readonly successor: unknown
-  readonly created: unknown
-  readonly expires_in: unknown
-  readonly live: boolean
-}
-
-/**
- * Returns what is in the first row; undefined if there is none, or if it has expired.
- *
- * @param calledAt the app's time before the call, so that the timestamps are never later than the
- * true ones
- */
-function liveEntry(
-  rows: readonly unknown[],
-  calledAt: number
-): SessionRecord | SessionTrace | 'unreadable' | undefined {
-  const [row] = rows as readonly Row[]
-  if (row === undefined || row.live === false) return undefined
-  if (typeof row.data !== 'string' || typeof row.version !== 'string') return 'unreadable'
-  const createdAt = toInstant(0, row.created)
-  const expiresAt = toInstant(calledAt, row.expires_in)
-  if (expiresAt === undefined) return 'unreadable'
-  const { data, version, successor } = row
-  if (createdAt === undefined) {
-    return typeof successor === 'string' && version.startsWith('>')
-      ? { successor, version: version.slice(1), expiresAt }
-      : 'unreadable'
-  }
-  return {
-    data,
-    version,
-    createdAt,
-    expiresAt,
-    ...(row.max_age === null ? undefined : { maxAge: Number(row.max_age) }),
-    ...(row.default_max_age === null ? undefined : { defaultMaxAge: Number(row.default_max_age) }),
-    ...(typeof row.cookie === 'string' ? { cookie: row.cookie } : undefined)
-  }
-}
-
-/** Returns undefined for 'infinity', at which no record of this store begins or expires. */
-function toInstant(calledAt: number, duration: unknown): number | undefined {
-  const instant = Math.floor(calledAt + Number(duration))
-  return Number.isFinite(instant) ? instant : undefined
 }

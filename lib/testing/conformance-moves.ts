@@ -13,7 +13,7 @@ export function checkMoves(tester: Tester): void {
   const { assertRecord, assertTrace } = tester
 
   const next = (values: Partial<SessionRecord> = {}): SessionRecord =>
-    record({ data: '{"user":"grace"}', version: 'w1', maxAge: 3600, cookie: '1', ...values })
+    record({ data: '{"user":"grace"}', version: 'w1', maxAge: 3600, notes: '1', ...values })
 
   function trace(values: Partial<SessionTrace> = {}): SessionTrace {
     return { successor, version: 'v1', expiresAt: now() + 600_000, ...values }
@@ -32,7 +32,7 @@ export function checkMoves(tester: Tester): void {
       next({ createdAt: now() - hour }),
       trace({ expiresAt: now() + 2 * hour })
     ]
-    await store.create(key, record({ maxAge: 60, cookie: '2' }))
+    await store.create(key, record({ maxAge: 60, notes: '2' }))
     assert.equal(await move(given, left), true)
     assertRecord(await store.get(successor), given)
     assertTrace(await store.get(key), left)

@@ -44,7 +44,7 @@ export function checkTraces(tester: Tester): void {
 
   /** Creates a record and replaces it by a trace. */
   async function leave(store: SessionStore, given = trace()): Promise<SessionTrace> {
-    await store.create(key, record({ version: given.version, maxAge: 3600, cookie: '1' }))
+    await store.create(key, record({ version: given.version, maxAge: 3600, notes: '1' }))
     assert.equal(await store.retire(key, given), true)
     return given
   }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { systemClock } from '../clock.ts'
 import { checkLifetimes } from './conformance-lifetimes.ts'
 import { checkMoves } from './conformance-moves.ts'
+import { checkSubjects } from './conformance-subjects.ts'
 import { checkTraces, type Entry, type Tester } from './conformance-traces.ts'
 import {
   day,
@@ -117,7 +118,7 @@ export function storeConformance(options: ConformanceOptions): void {
     )
     assert.equal(actual.version, expected.version)
     assert.equal(actual.maxAge, expected.maxAge)
-    assert.equal(actual.cookie, expected.cookie)
+    assert.equal(actual.notes, expected.notes)
     assert.equal(actual.defaultMaxAge, expected.defaultMaxAge)
     assert.equal(actual.createdAt, expected.createdAt)
     assertInstant(actual.expiresAt, expected.expiresAt)
@@ -193,15 +194,15 @@ export function storeConformance(options: ConformanceOptions): void {
     assert.equal(await store.update(key, record({ version: 'v2' }), given.version), true)
   })
 
-  check('what is noted of the cookie comes back, is changed and is dropped', async (store) => {
-    await store.create(key, record({ cookie: '0', maxAge: 60 }))
-    assert.equal(recordOf(await store.get(key))?.cookie, '0')
-    const given = record({ version: 'v2', cookie: '86400000!&%7B%22path%22%3A%22%2Fa%22%7D' })
+  check('the notes come back, are changed and are dropped', async (store) => {
+    await store.create(key, record({ notes: '0', maxAge: 60 }))
+    assert.equal(recordOf(await store.get(key))?.notes, '0')
+    const given = record({ version: 'v2', notes: '86400000!&%7B%22path%22%3A%22%2Fa%22%7D' })
     assert.equal(await store.update(key, given, 'v1'), true)
     await store.touch(key, given.expiresAt)
     assertRecord(await store.get(key), given)
     assert.equal(await store.update(key, record({ version: 'v3' }), 'v2'), true)
-    assert.equal(recordOf(await store.delete(key))?.cookie, undefined)
+    assert.equal(recordOf(await store.delete(key))?.notes, undefined)
   })
 
   check('create refuses a key that is taken, and leaves its record as it was', async (store) => {
@@ -425,6 +426,7 @@ export function storeConformance(options: ConformanceOptions): void {
   checkLifetimes(tester)
   checkTraces(tester)
   checkMoves(tester)
+  checkSubjects(tester)
 
   // Expiry.
 

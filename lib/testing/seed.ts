@@ -14,6 +14,8 @@ export interface SeedOptions<Name extends string = string> {
    * The session's own idle timeout, in seconds. Default: the option `maxAge` of the registration.
    */
   maxAge?: number
+  /** Whom to sign in, as `session.signIn()` does. Default: nobody. */
+  subject?: string
 }
 
 /**
@@ -30,14 +32,15 @@ export interface SeedOptions<Name extends string = string> {
  * @param app the instance on which the plugin was registered, or a child of it
  * @throws HOLDFAST_OPTION_INVALID the registration does not have this `transport`
  * @throws TypeError the app has no registration of this `sessionName`
- * @throws the errors of `session.set()`, of setting `session.maxAge`, and of `session.save()`
+ * @throws the errors of `session.set()`, of setting `session.maxAge`, of `session.signIn()` and of
+ *   `session.save()`
  */
 export async function seedSession<Name extends string = 'session'>(
   app: { ready(): PromiseLike<unknown> },
   data: Name extends keyof NamedSessions ? NamedSessions[Name] : SessionData,
   options: SeedOptions<Name> = {}
 ): Promise<Record<string, string>> {
-  const { sessionName = 'session', transport, maxAge } = options
+  const { sessionName = 'session', ...how } = options
   await app.ready()
   const sessions = (app as unknown as Record<string, unknown>)[`${sessionName}s`]
   if (!(sessions instanceof StoredSessions))
@@ -45,5 +48,5 @@ export async function seedSession<Name extends string = 'session'>(
       `This instance has no sessions of the name ${sessionName}: ` +
         'register fastify-holdfast on it, or set sessionName'
     )
-  return sessions.seed(data, transport, maxAge)
+  return sessions.seed(data, how)
 }

@@ -67,6 +67,8 @@ const all: Required<SessionOptions> = {
   adoptUnknownIds: (id) => id.startsWith('batch-'),
   serializer: JSON,
   maxBytes: 1024,
+  subject: (data) => data.user,
+  subjectSessions: { max: 5, whenFull: 'end-oldest' },
   sessionName: 'session',
   clock: { now: Date.now, setTimeout }
 }
@@ -93,6 +95,22 @@ app.get('/health', { config: { session: false } }, async () => 'ok')
 // @ts-expect-error: a session is there unless it is opted out of
 app.get('/', { config: { session: true } }, async () => 'ok')
 
+app.get('/pay', { config: { session: { fresh: 300 } } }, async () => 'ok')
+app.get('/poll', { config: { session: { touch: false, fresh: 300 } } }, async () => 'ok')
+// @ts-expect-error: seconds are a number
+app.get('/pay', { config: { session: { fresh: '5m' } } }, async () => 'ok')
+
+// The sessions of a subject.
+app.get('/devices', async ({ session }) => {
+  const { sessions, next } = await app.sessions.list('ada', { current: session })
+  expect<Equal<typeof next, string | undefined>>()
+  await app.sessions.destroyAll('ada', { except: session })
+  // @ts-expect-error: it is the session that is spared
+  await app.sessions.destroyAll('ada', { except: session.id })
+  await app.sessions.destroyEverything()
+  return sessions.map(({ publicId, isCurrent, lastUsedAt }) => [publicId, isCurrent, lastUsedAt])
+})
+
 // Without a request.
 expect<Equal<typeof app.sessions, Sessions>>()
 expect<Equal<typeof app.sessions.store, SessionStore>>()
@@ -104,7 +122,10 @@ expect<Equal<ReturnType<typeof app.sessions.destroy>, Promise<boolean>>>()
 expect<Equal<ReturnType<typeof app.sessions.publicIdOf>, string>>()
 
 // A second registration: one line types all that bears its name.
-await app.register(sessionPlugin, { sessionName: 'admin' })
+await app.register(sessionPlugin, {
+  sessionName: 'admin',
+  subject: (data) => data.operator ?? data.user
+})
 app.get('/admin', { config: { session: false } }, async ({ admin, session }) => {
   expect<Equal<typeof admin, Session<{ operator?: string; update?: number }>>>()
   admin.operator = 'grace'
@@ -122,6 +143,8 @@ app.get('/no-admin', { config: { admin: false } }, async () => 'ok')
 // @ts-expect-error: a session is there unless it is opted out of
 app.get('/', { config: { admin: true } }, async () => 'ok')
 expect<Equal<typeof app.admins, Sessions<{ operator?: string; update?: number }>>>()
+const page = await app.sessions.list('ada')
+await app.sessions.list('ada', { from: page.next, current: undefined })
 // @ts-expect-error: a name that no registration was declared under
 app.guests
 

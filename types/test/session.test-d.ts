@@ -51,6 +51,21 @@ void session.regenerate('all', { keepLifetime: true })
 void session.regenerate(['what'])
 // @ts-expect-error: there is no such option
 void session.regenerate('all', { keepLifetimes: true })
+expect<Equal<typeof session.subject, string | undefined>>()
+expect<Equal<typeof session.authenticatedAt, number | undefined>>()
+expect<Equal<ReturnType<typeof session.signIn>, Promise<boolean>>>()
+void session.signIn('ada')
+void session.signIn('ada', { verify: async () => true, keep: ['cart'], info: { device: 'phone' } })
+// @ts-expect-error: there is no such key
+void session.signIn('ada', { keep: ['what'] })
+// @ts-expect-error: a subject is a text
+void session.signIn(42)
+// @ts-expect-error: the check says whether the credentials are right
+void session.signIn('ada', { verify: () => 'yes' })
+expect<Equal<ReturnType<typeof session.reauthenticate>, Promise<boolean>>>()
+void session.reauthenticate(() => true)
+// @ts-expect-error: who is signed in is said by signIn()
+session.subject = 'ada'
 session.options({ path: '/shop', sameSite: 'strict' })
 // @ts-expect-error: an id is made, not set
 session.id = 'mine'

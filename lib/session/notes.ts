@@ -2,8 +2,8 @@ import type { CookieUse } from './lifetime.ts'
 import type { CookieAttributes } from '../../types/session.ts'
 import type { SessionRecord } from '../../types/store.ts'
 
-/** What a record notes of the session's cookie. */
-export interface CookieNotes {
+/** What a record notes of the session's cookie, and of who is signed in. */
+export interface Notes {
   /**
    * Until when the browser is known to have the cookie, in milliseconds after the session's
    * creation: stores may shift instants, but not what lies between two of them. Undefined: until
@@ -14,38 +14,49 @@ export interface CookieNotes {
   readonly isSentSince: boolean
   /** The cookie's own attributes, as text. The empty text for none. */
   readonly attributes: string
+  /** Who is signed in, as text. The empty text for nobody. */
+  readonly login: string
 }
 
-export const noNotes: CookieNotes = Object.freeze({
+export const noNotes: Notes = Object.freeze({
   heldFor: undefined,
   isSentSince: false,
-  attributes: ''
+  attributes: '',
+  login: ''
 })
 
 /** Reads the notes of a record. */
-export function readNotes({ cookie }: Pick<SessionRecord, 'cookie'>): CookieNotes {
-  if (cookie === undefined) return noNotes
-  const [, heldFor, sent, attributes = ''] = /^(-?\d+)?(!?)(?:&(.*))?$/.exec(cookie) ?? []
+export function readNotes({ notes }: Pick<SessionRecord, 'notes'>): Notes {
+  if (notes === undefined) return noNotes
+  const [, heldFor, sent, attributes = '', login = ''] =
+    /^(-?\d+)?(!?)(?:&([^&]*))?(?:&(.*))?$/.exec(notes) ?? []
   return {
     heldFor: heldFor === undefined ? undefined : Number(heldFor),
     isSentSince: sent === '!',
-    attributes
+    attributes,
+    login
   }
 }
 
 /** Returns the notes as a record keeps them: without white space. Undefined: there are none. */
-export function writeNotes({ heldFor, isSentSince, attributes }: CookieNotes): string | undefined {
+export function writeNotes(notes: Notes): string | undefined {
+  const { heldFor, isSentSince, attributes, login } = notes
   const text =
     (heldFor === undefined ? '' : String(heldFor)) +
     (isSentSince ? '!' : '') +
-    (attributes === '' ? '' : `&${attributes}`)
+    (attributes === '' && login === '' ? '' : `&${attributes}`) +
+    (login === '' ? '' : `&${login}`)
   return text === '' ? undefined : text
 }
 
-/** Returns attributes as the notes have them: without the dots that versions are made with. */
+/** Returns attributes as the notes have them. */
 export function writeAttributes(attributes: CookieAttributes): string {
-  const isEmpty = Object.keys(attributes).length === 0
-  return isEmpty ? '' : encodeURIComponent(JSON.stringify(attributes)).replaceAll('.', '%2E')
+  return Object.keys(attributes).length === 0 ? '' : encodeNote(attributes)
+}
+
+/** Returns a value as the notes have it: without the dots that versions are made with. */
+export function encodeNote(value: object): string {
+  return encodeURIComponent(JSON.stringify(value)).replaceAll('.', '%2E')
 }
 
 /** Returns the attributes that `writeAttributes()` made a text of. Anything else has none. */
@@ -83,7 +94,7 @@ export function moveNotes(
   expiresAt: number,
   isSent: boolean,
   use: CookieUse
-): Pick<CookieNotes, 'heldFor' | 'isSentSince'> {
+): Pick<Notes, 'heldFor' | 'isSentSince'> {
   const latest = use.now + use.idle
   const { held: noted, isSentSince } = whatIsHeld(record, use)
   const held = Math.min(noted, latest)
