@@ -5,6 +5,7 @@ import { planCommit, type CommitFacts, type CommitPlan } from '../lib/session/co
 const fresh: CommitFacts = {
   status: 'new',
   hasData: false,
+  isSignedIn: false,
   isChanged: false,
   mayBegin: true,
   beginsWith: 'request',
@@ -64,6 +65,11 @@ const table: readonly Row[] = [
     plan: { kind: 'replace' }
   },
   { name: 'regenerated, nothing kept', facts: regenerated, plan: { kind: 'create' } },
+  {
+    name: 'signed in, with no data, where the request alone begins none',
+    facts: { ...regenerated, isSignedIn: true, mayBegin: false, hasDeparted: true },
+    plan: { kind: 'create' }
+  },
   {
     name: 'regenerated from a stored session, nothing kept, and it may not begin',
     facts: { ...regenerated, mayBegin: false, hasDeparted: true },
@@ -139,7 +145,7 @@ for (const { name, facts, plan } of table) {
 /** Every combination of facts there can be. */
 function* everyCase(): Generator<CommitFacts> {
   for (const status of ['new', 'loaded', 'moved', 'regenerated', 'destroyed', 'gone'] as const) {
-    for (let bits = 0; bits < 2 ** 7; bits += 1) {
+    for (let bits = 0; bits < 2 ** 8; bits += 1) {
       const is = (bit: number): boolean => (bits & (2 ** bit)) !== 0
       for (const beginsWith of ['request', 'write', 'regenerate'] as const) {
         yield {
@@ -151,7 +157,8 @@ function* everyCase(): Generator<CommitFacts> {
           mustSendId: is(3),
           isTouchDue: is(4),
           mustClearCookie: is(5),
-          hasDeparted: is(6)
+          hasDeparted: is(6),
+          isSignedIn: is(7)
         }
       }
     }
@@ -175,7 +182,10 @@ t.test('whatever the facts, the plan keeps the promises', async (t) => {
       status === 'loaded' && isChanged,
       `only changes are stored: ${name}`
     )
-    if (kind === 'create') t.ok(hasData || mayBegin, `nothing begins unasked: ${name}`)
+    const isSignedIn = facts.isSignedIn && status === 'regenerated'
+    if (kind === 'create') {
+      t.ok(hasData || mayBegin || isSignedIn, `nothing begins unasked: ${name}`)
+    }
     if (kind === 'create' && status !== 'regenerated') {
       t.ok(facts.beginsWith !== 'regenerate', `no cookie is set beside its path: ${name}`)
       t.ok(hasData || facts.beginsWith === 'request', `no cookie is replaced unasked: ${name}`)

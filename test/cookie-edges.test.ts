@@ -1,7 +1,7 @@
 import t from 'tap'
 
 import { MemoryStore } from '../lib/index.ts'
-import { moveNotes } from '../lib/session/cookie-notes.ts'
+import { moveNotes } from '../lib/session/notes.ts'
 import { TestClock } from '../lib/testing/index.ts'
 import { carriedBy } from './helpers/browser.ts'
 import { begin, serve, setCookies, stored } from './helpers/serve.ts'
@@ -40,16 +40,16 @@ t.test('notes of a cookie that nobody can read count for nothing', async (t) => 
   const clock = new TestClock()
   const store = new MemoryStore({ clock })
   const { app } = await serve(t, { clock, store })
-  for (const cookie of ['&%E0%A4%A', '&not-json', '?', '12!&%5B%5D', '-', '!']) {
+  for (const notes of ['&%E0%A4%A', '&not-json', '?', '12!&%5B%5D', '-', '!']) {
     const id = await begin(app)
     const key = app.sessions.publicIdOf(id)
     const record = store.get(key)
     store.delete(key)
-    if (record?.data !== undefined) store.create(key, { ...record, cookie })
+    if (record?.data !== undefined) store.create(key, { ...record, notes })
     const headers = { cookie: `session_id=${id}` }
     const reply = await app.inject({ url: '/touch', headers })
-    t.match(setCookies(reply).at(-1), /Max-Age=3600; Path=\/; HttpOnly; SameSite=Lax$/, cookie)
-    t.same((await app.inject({ url: '/read', headers })).json(), { a: 'old' }, cookie)
+    t.match(setCookies(reply).at(-1), /Max-Age=3600; Path=\/; HttpOnly; SameSite=Lax$/, notes)
+    t.same((await app.inject({ url: '/read', headers })).json(), { a: 'old' }, notes)
   }
 })
 
@@ -110,7 +110,7 @@ t.test('that a cookie may be lost is noted until it was sent once more', async (
     version: 'v1',
     createdAt: 0,
     expiresAt: 700 * second,
-    cookie: `${600 * second}!`
+    notes: `${600 * second}!`
   }
   const use = { now: 550 * second, idle: 600 * second, leastGain: 60 * second }
   t.same(

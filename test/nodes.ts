@@ -10,11 +10,12 @@ import { majors, nodeOf, ownMajor, versionOf } from './helpers/nodes.ts'
 // browser or a proxy does.
 const once = [
   '.build/test/attacks/{flood,intake,logs,names}.test.js',
-  '.build/test/races/{crowd,explore*,mutants,property}.test.js',
+  '.build/test/races/{crowd,explore*,mutants,property,subjects}.test.js',
   '.build/test/stores/*-faults.test.js',
-  '.build/test/stress/{mutants,stress}.test.js',
+  '.build/test/stress/{mutants,stress,subjects}.test.js',
   '.build/test/{caches-nginx,cookie-attributes,cookie-renewal,several-cookies,withheld}.test.js',
   '.build/test/{lifetime-changes,moves,old-ids,polls}.test.js',
+  '.build/test/subjects/*.test.js',
   '.build/test/browser/**'
 ]
 

@@ -130,7 +130,7 @@ function quote(text: string): string {
 function withNumberedIds(text: string): string {
   const ids: string[] = []
   return text.replaceAll(
-    /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{43}(?![\w-])/g,
+    /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])(?:[\w-]{43}|[\w-]{16}\.[\w-]{8})(?![\w-])/g,
     (id) => {
       if (!ids.includes(id)) ids.push(id)
       return `<id ${ids.indexOf(id) + 1}>`
@@ -318,7 +318,7 @@ t.test(
     )
     t.same(
       rows('| member of `fastify.sessions`'),
-      names('types/session.ts', 'export interface Sessions')
+      names('types/sessions.ts', 'export interface Sessions')
     )
     t.same(
       rows('| option of `MemoryStore`'),
@@ -348,7 +348,7 @@ t.test('each promise is in the name of a test in each file that the page points 
   const promises = rowsWithTests(readPage('docs/promises.md'), 'P')
   t.same(
     promises.map(({ name }) => name),
-    [...Array.from({ length: 10 }, (_, index) => `P${index + 1}`), 'P13']
+    [...Array.from({ length: 11 }, (_, index) => `P${index + 1}`), 'P13']
   )
   for (const { name, files } of promises) {
     t.not(files.length, 0, `${name} has a test`)

@@ -94,7 +94,7 @@ const checks: Readonly<Record<string, Check>> = {
     ),
   '`secret` comes from the environment': async (t, { send, login }) => {
     const cookie = await login()
-    t.match(cookie, /=[\w-]{36}\.[\w-]{43}$/)
+    t.match(cookie, /=[\w-]{36}~[\w-]{16}\.[\w-]{43}$/)
     t.equal((await send('GET', '/me', { cookie: cookie.slice(0, -1) })).status, 401)
     t.notMatch(example, /secret: '/)
     // Before the rotation the old one signed: who came then is still there.
@@ -122,7 +122,7 @@ const checks: Readonly<Record<string, Check>> = {
     const health = await send('GET', '/health', { cookie: '__Host-session=x' })
     t.same([health.status, health.headers.get('vary')], [200, null])
   },
-  '`regenerate()` at login': async (t, { send, login }) => {
+  '`signIn()` at login': async (t, { send, login }) => {
     const before = await login()
     const after = (
       await send('POST', '/login', { body: { user: 'ada', password: 'right' }, cookie: before })
@@ -141,18 +141,30 @@ const checks: Readonly<Record<string, Check>> = {
     ])
     t.equal((await send('GET', '/me', { cookie })).status, 401)
   },
-  "The public ids of a user's sessions": async (t, { send, login }) => {
-    const [mine, other] = [await login(), await login()]
-    t.match(await (await send('POST', '/logout-elsewhere', { cookie: mine })).json(), {
-      ended: Number
-    })
-    t.same(
-      [
-        (await send('GET', '/me', { cookie: mine })).status,
-        (await send('GET', '/me', { cookie: other })).status
-      ],
-      [200, 401]
-    )
+  'Users see where they are signed in': async (t, { send, login }) => {
+    const [mine, other, third] = [await login(), await login(), await login()]
+    const status = async (cookie: string): Promise<number> =>
+      (await send('GET', '/me', { cookie })).status
+    const { sessions } = (await (await send('GET', '/sessions', { cookie: mine })).json()) as {
+      readonly sessions: ReadonlyArray<{ readonly publicId: string; readonly isCurrent: boolean }>
+    }
+    t.ok(sessions.length >= 3)
+    t.equal(sessions.filter(({ isCurrent }) => isCurrent).length, 1)
+    const tag = /~([\w-]{16})/.exec(third)?.[1]
+    const ended = await send('POST', `/sessions/${tag}.AAAAAAAA/end`, { cookie: mine })
+    t.same(await ended.json(), { ended: false })
+    const password = { password: 'right', next: 'right' }
+    const wrong = { ...password, password: 'wrong' }
+    t.equal((await send('POST', '/password', { body: wrong, cookie: mine })).status, 401)
+    t.equal(await status(other), 200)
+    t.equal((await send('POST', '/logout-elsewhere', { cookie: third })).status, 200)
+    t.same([await status(mine), await status(other), await status(third)], [401, 401, 200])
+    const again = await login()
+    const changed = await send('POST', '/password', { body: password, cookie: again })
+    const now = changed.headers.getSetCookie()[0]?.split(';')[0] as string
+    t.same([await status(now), await status(again), await status(third)], [200, 401, 401])
+    t.match(example, 'fresh: 15 * 60')
+    t.match(example, 'subjectSessions: { max: 20')
   },
   'Requests that change something': async (t, { send }) => {
     const status = async (headers: Record<string, string>): Promise<number> =>

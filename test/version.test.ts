@@ -28,7 +28,7 @@ t.test('every version is unlike every other', async (t) => {
 })
 
 t.test('no two writes have one token, however many are drawn', async (t) => {
-  const tokens = Array.from({ length: 1000 }, firstVersion)
+  const tokens = Array.from({ length: 1000 }, () => firstVersion())
   t.equal(new Set(tokens).size, tokens.length)
   t.ok(
     tokens.every((token) => /^[\w-]{8}$/.test(token)),

@@ -33,6 +33,15 @@ const browser = await chromium.launch({
 })
 t.teardown(() => browser.close())
 
+/** Takes a picture for the README, if it is asked for by SCREENSHOTS=docs. */
+async function picture(page: Page, name: string): Promise<void> {
+  const folder = process.env['SCREENSHOTS']
+  if (folder === undefined) return
+  const { width = 0, height = 0 } = (await page.locator('main').boundingBox()) ?? {}
+  const clip = { x: 0, y: 0, width: width + 56, height: height + 108 }
+  await page.screenshot({ path: join(folder, `${name}.png`), clip })
+}
+
 /** Another site, of whoever it may be, that shows one page. */
 async function otherSite(
   t: Test,
@@ -67,8 +76,7 @@ t.test(
     t.not(after, before)
     t.same(await shop.stored(after), { user: 'Ada', cart: { cherry: 1, lemon: 2, fig: 1 } })
     t.equal(await shop.stored(before), undefined)
-    if (process.env['SCREENSHOT'] !== undefined)
-      await page.screenshot({ path: process.env['SCREENSHOT'] })
+    await picture(page, 'shop')
 
     await shop.context.addCookies([{ name: 'shop', value: before as string, url: shop.origin }])
     await page.goto(shop.origin)
@@ -242,6 +250,145 @@ for (const { does, url, body, when } of slow) {
     }
   )
 }
+
+const agents = {
+  laptop: 'Mozilla/5.0 (X11; Linux x86_64; rv:146.0) Gecko/20100101 Firefox/146.0',
+  phone:
+    'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) ' +
+    'Chrome/143.0.0.0 Mobile Safari/537.36',
+  tablet:
+    'Mozilla/5.0 (iPad; CPU OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) ' +
+    'Version/26.0 Mobile/15E148 Safari/604.1'
+}
+const minute = 60_000
+
+/** Opens the list of devices, and returns their names. */
+async function devices(page: Page): Promise<string[]> {
+  await page.press('text="Your devices"', 'Enter')
+  await page.waitForSelector('.devices')
+  return page.locator('.devices li b').allTextContents()
+}
+
+/** Presses a button of a form that leads to another page, and waits for that. */
+async function go(page: Page, button: string): Promise<void> {
+  const loaded = page.waitForEvent('load')
+  await page.press(button, 'Enter')
+  await loaded
+}
+
+async function changePassword(page: Page, password: string, next: string): Promise<void> {
+  await page.fill('[action="/password"] [name=password]', password)
+  await page.fill('[name=next]', next)
+  await go(page, 'text="Change it"')
+}
+
+t.test(
+  'P11: three browsers of one user: each is listed, one ends another, a new password ends the others',
+  async (t) => {
+    const shop = await open(t, browser)
+    const { clock } = shop
+    clock.advance(9 * 60 * minute)
+    const laptop = await shop.signedIn(agents.laptop)
+    clock.advance(17 * minute)
+    const phone = await shop.signedIn(agents.phone)
+    clock.advance(8 * minute)
+    const tablet = await shop.signedIn(agents.tablet)
+    clock.advance(3 * minute)
+    await phone.reload()
+    clock.advance(6 * minute)
+    const isSignedIn = async (page: Page): Promise<boolean> => {
+      await page.reload()
+      return page.isVisible('text="Sign out"')
+    }
+
+    t.same(await devices(laptop), ['Firefox on Linux', 'Chrome on Android', 'Safari on iPad'])
+    t.same(await laptop.locator('.devices li:has(em) b').allTextContents(), ['Firefox on Linux'])
+    t.same(await laptop.locator('li:nth-child(2) time').allTextContents(), [
+      '1 Jan 2030, 09:17',
+      '1 Jan 2030, 09:28'
+    ])
+    await picture(laptop, 'devices')
+
+    const phoneAt = 'li:has-text("Android") button'
+    await go(laptop, phoneAt)
+    t.match(await laptop.textContent('.ask'), 'Your password, please', 'she signed in long ago')
+    t.equal(await isSignedIn(phone), true)
+    await laptop.fill('.ask [name=password]', 'wrong')
+    await go(laptop, 'text="Go on"')
+    t.match(await laptop.textContent('.ask'), 'That is not your password.')
+    await laptop.fill('.ask [name=password]', 'orchard')
+    await go(laptop, 'text="Go on"')
+    await go(laptop, phoneAt)
+    t.same(await devices(laptop), ['Firefox on Linux', 'Safari on iPad'])
+    t.equal(await isSignedIn(phone), false)
+    await signIn(phone)
+
+    await devices(tablet)
+    await changePassword(tablet, 'wrong', 'a new orchard')
+    t.match(await tablet.textContent('.note'), 'That is not your password.')
+    t.equal(await isSignedIn(laptop), true)
+    await devices(tablet)
+    await changePassword(tablet, 'orchard', 'a new orchard')
+    t.match(await tablet.textContent('.note'), 'Your password is changed.')
+    t.same(await devices(tablet), ['Safari on iPad'])
+    for (const page of [laptop, phone]) {
+      await page.goto(shop.origin)
+      t.equal(await isSignedIn(page), false)
+    }
+    await laptop.fill('[name=user]', 'Ada')
+    await laptop.fill('[name=password]', 'orchard')
+    await go(laptop, 'text="Sign in"')
+    t.match(await laptop.textContent('#visitor'), 'That is not the password.')
+    await signIn(laptop, 'Ada', 'a new orchard')
+
+    await devices(tablet)
+    await go(tablet, 'text="Sign out everywhere else"')
+    t.same(await devices(tablet), ['Safari on iPad'])
+    t.equal(await isSignedIn(laptop), false)
+  }
+)
+
+t.test(
+  'S45, P11: a login with the old password that the new one overtakes signs nobody in',
+  async (t) => {
+    const shop = await open(t, browser)
+    const page = await shop.tab()
+    const owner = await shop.signedIn(agents.laptop)
+    const held = shop.gate.hold('create', 'before')
+    await page.fill('[name=user]', 'Ada')
+    await page.fill('[name=password]', 'orchard')
+    const replied = page.waitForResponse((reply) => reply.request().method() === 'POST')
+    await page.press('text="Sign in"', 'Enter', { noWaitAfter: true })
+    await held.reached
+    await devices(owner)
+    await changePassword(owner, 'orchard', 'a new orchard')
+    held.release()
+    // It pauses before it tries again.
+    const ticking = setInterval(() => {
+      shop.clock.advance(1)
+    }, 5)
+    t.equal((await replied).status(), 303, 'to the page, where nobody is signed in')
+    clearInterval(ticking)
+    await page.waitForSelector('text="Sign in"')
+    t.equal(await shop.id(), undefined)
+    t.same(await devices(owner), ['Firefox on Linux'])
+  }
+)
+
+t.test('nobody ends the session of somebody else', async (t) => {
+  const shop = await open(t, browser)
+  const ada = await shop.signedIn(agents.laptop)
+  const eve = await shop.tab()
+  await signIn(eve, 'Eve')
+  const [found] = (await shop.app.sessions.list('Ada')).sessions
+  const status = await eve.evaluate(async (publicId = '') => {
+    const body = new URLSearchParams({ publicId })
+    return (await fetch('/devices/end', { method: 'POST', body })).status
+  }, found?.publicId)
+  t.equal(status, 200)
+  await ada.reload()
+  t.match(await ada.textContent('#visitor'), 'Signed in as Ada')
+})
 
 t.test(
   'another site can link to the shop, but what its forms send comes without the cookie, and is refused',

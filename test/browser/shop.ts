@@ -50,15 +50,18 @@ export const chromiumArguments: readonly string[] = [
 /** The shop of the examples, open, and a browser window that belongs to nobody yet. */
 export interface Shop {
   readonly app: FastifyInstance
+  readonly clock: TestClock
   /** Stops requests at the calls of the store. */
   readonly gate: Gate
   readonly origin: string
   readonly context: BrowserContext
   /** A new tab of the window, with the shop in it. */
   tab(): Promise<Page>
+  /** A tab of another browser, with cookies of its own, in which Ada is signed in. */
+  signedIn(userAgent: string): Promise<Page>
   /** The value of the session cookie that the window holds. */
   id(): Promise<string | undefined>
-  /** What the session of an id holds; undefined if there is none. */
+  /** What the session of an id holds, and as `user` who is signed in; undefined if there is none. */
   stored(id: string | undefined): Promise<unknown>
 }
 
@@ -70,26 +73,40 @@ export async function open(
   const clock = new TestClock()
   const gate = new Gate(new MemoryStore({ clock }))
   const app = await build({ ...(https && { https }), session: { clock, store: gate, ...session } })
+  const contexts: BrowserContext[] = []
   t.teardown(async () => {
     // First: its idle connections would keep the server open.
-    await context.close()
+    await Promise.all(contexts.map((each) => each.close()))
     await app.close()
   })
   await app.listen({ port: 0, host: '127.0.0.1' })
   const origin = `${https === undefined ? 'http' : 'https'}://localhost:${(app.server.address() as AddressInfo).port}`
-  const context = await browser.newContext({
-    ignoreHTTPSErrors: true,
-    viewport: { width: 1080, height: 616 }
-  })
-  context.setDefaultTimeout(60_000)
+  const newContext = async (userAgent?: string): Promise<BrowserContext> => {
+    const context = await browser.newContext({
+      ignoreHTTPSErrors: true,
+      viewport: { width: 1080, height: 616 },
+      ...(userAgent !== undefined && { userAgent })
+    })
+    context.setDefaultTimeout(60_000)
+    contexts.push(context)
+    return context
+  }
+  const tabOf = async (context: BrowserContext): Promise<Page> => {
+    const page = await context.newPage()
+    await page.goto(origin)
+    return page
+  }
+  const context = await newContext()
   return {
     app,
+    clock,
     gate,
     origin,
     context,
-    async tab() {
-      const page = await context.newPage()
-      await page.goto(origin)
+    tab: () => tabOf(context),
+    async signedIn(userAgent) {
+      const page = await tabOf(await newContext(userAgent))
+      await signIn(page)
       return page
     },
     async id() {
@@ -97,7 +114,10 @@ export async function open(
         ?.value
     },
     async stored(id = '') {
-      return (await app.sessions.get(app.sessions.publicIdOf(id)))?.data
+      const found = await app.sessions.get(app.sessions.publicIdOf(id))
+      if (found === undefined) return undefined
+      const { data, subject } = found
+      return { ...data, ...(subject !== undefined && { user: subject }) }
     }
   }
 }
@@ -105,9 +125,9 @@ export async function open(
 // Buttons are pressed by key: before a click Playwright waits for frames, which a tab in the
 // background has few of.
 
-export async function signIn(page: Page, user = 'Ada'): Promise<void> {
+export async function signIn(page: Page, user = 'Ada', password = 'orchard'): Promise<void> {
   await page.fill('[name=user]', user)
-  await page.fill('[name=password]', 'orchard')
+  await page.fill('[name=password]', password)
   await page.press('text="Sign in"', 'Enter')
   await page.waitForSelector('text="Sign out"')
 }

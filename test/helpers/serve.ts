@@ -74,6 +74,9 @@ function addRoutes(app: FastifyInstance): FastifyInstance {
   app.get('/touch', async ({ session }) => {
     session.touch()
   })
+  app.get('/sign-in-ada', async ({ session }) => session.signIn('ada'))
+  app.get('/reauthenticate', async ({ session }) => session.reauthenticate(() => true))
+  app.get('/step-up-all', async ({ session }) => session.regenerate('all', { keepLifetime: true }))
   app.get('/login', async ({ session }) => {
     await session.regenerate()
     session.user = 'ada'

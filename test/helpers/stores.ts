@@ -3,10 +3,19 @@ import {
   type MaybePromise,
   type SessionRecord,
   type SessionStore,
-  type SessionTrace
+  type SessionTrace,
+  type SubjectStore
 } from '../../lib/index.ts'
 
-export type Verb = 'get' | 'create' | 'update' | 'touch' | 'delete' | 'retire' | 'move'
+export type Verb =
+  | 'get'
+  | 'create'
+  | 'update'
+  | 'touch'
+  | 'delete'
+  | 'retire'
+  | 'move'
+  | keyof SubjectStore
 
 /** A call of a store, as a test sees it. */
 export interface Call {
@@ -19,14 +28,17 @@ export class WatchedStore implements SessionStore {
   readonly calls: Call[] = []
   /** There if the store has it. */
   readonly move?: Required<SessionStore>['move']
+  readonly subjects?: SubjectStore
   readonly #inner: SessionStore
 
   constructor(inner: SessionStore) {
     this.#inner = inner
-    if (inner.move === undefined) return
-    const able = inner as Required<SessionStore>
-    this.move = (key, record, trace) =>
-      this.#through('move', key, () => able.move(key, record, trace))
+    const { subjects } = inner
+    if (inner.move !== undefined) {
+      const able = inner as Required<SessionStore>
+      this.move = (...given) => this.#through('move', given[0], () => able.move(...given))
+    }
+    if (subjects !== undefined) this.subjects = this.#watch(subjects)
   }
 
   /** What happens to a call; the default passes it on. A test replaces it. */
@@ -60,6 +72,19 @@ export class WatchedStore implements SessionStore {
   /** The verbs called since the last time, and forgets them. */
   taken(): Verb[] {
     return this.calls.splice(0).map(({ verb }) => verb)
+  }
+
+  #watch(subjects: SubjectStore): SubjectStore {
+    const through =
+      <Name extends keyof SubjectStore>(verb: Name) =>
+      (...given: Parameters<SubjectStore[Name]>): MaybePromise<unknown> =>
+        this.#through(verb, given[0] ?? '', () =>
+          (subjects[verb] as (...args: unknown[]) => MaybePromise<unknown>).apply(subjects, given)
+        )
+    const verbs = ['stamp', 'list', 'find', 'create', 'move', 'endAll', 'endOne', 'endEverything']
+    return Object.fromEntries(
+      verbs.map((verb) => [verb, through(verb as keyof SubjectStore)])
+    ) as unknown as SubjectStore
   }
 
   #through<T>(verb: Verb, key: string, pass: () => MaybePromise<T>): MaybePromise<T> {

@@ -69,7 +69,7 @@ export const unexplained = 'no order of the steps of these requests comes to thi
  * A schedule among all: goes the way that it is told, and from there on takes the first move each
  * time.
  */
-class DepthFirst implements Schedule {
+export class DepthFirst implements Schedule {
   readonly #prefix: readonly number[]
   readonly #taken: number[] = []
   readonly #possible: number[] = []

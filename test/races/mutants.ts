@@ -14,6 +14,8 @@ export interface Mutant {
 }
 
 type Store = 'memory' | 'redis'
+const scripts = 'stores/redis-scripts.js'
+const subjects = 'stores/memory-subjects.js'
 
 /** What the stores hold together. */
 const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
@@ -32,12 +34,12 @@ const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
   },
   redis: {
     'the version check': {
-      file: 'stores/redis.js',
+      file: scripts,
       marker: 'version check',
       put: 'if not version then return 0 end'
     },
     'the existence check': {
-      file: 'stores/redis.js',
+      file: scripts,
       marker: 'version check',
       put: [
         'if version and version ~= expected then return 0 end',
@@ -45,9 +47,9 @@ const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
       ].join('\n')
     },
     'the trace, after an end by the old id': {
-      file: 'stores/redis.js',
+      file: scripts,
       marker: 'trace stays',
-      put: "redis.call('DEL', KEYS[1])"
+      put: "if isTrace then redis.call('DEL', KEYS[1]) return { value, left } end"
     }
   }
 }
@@ -153,6 +155,89 @@ const inLib: Readonly<Record<string, Mutant>> = {
 /** What lib is held together by, with a store, and how it is taken out. */
 export function mutantsOver(store: Store): [name: string, mutant: Mutant][] {
   return Object.entries({ ...inStores[store], ...inLib })
+}
+
+/** What the stores hold the sessions of a subject together with. */
+const inSubjectStores: typeof inStores = {
+  memory: {
+    'the look at the list': { file: subjects, marker: 'listed', put: 'return true;' },
+    'the check of the stamp': { file: subjects, marker: 'stamp', put: ';' },
+    'the check that none was added': { file: subjects, marker: 'additions', put: ';' },
+    'the new stamp of an end of all': {
+      file: subjects,
+      marker: 'new stamp',
+      put: 'this.#put(subject, { stamp: this.stamp(subject), version, keys });'
+    },
+    'the trace of a step-up': { file: subjects, marker: 'trace of a move', put: ';' }
+  },
+  redis: {
+    'the look at the list': {
+      file: scripts,
+      marker: 'listed',
+      put: 'return true'
+    },
+    'the check of the stamp': { file: scripts, marker: 'stamp', put: '' },
+    'the check that none was added': { file: scripts, marker: 'additions', put: '' },
+    'the new stamp of an end of all': {
+      file: scripts,
+      marker: 'new stamp',
+      put: [
+        "local stamp = redis.call('HGET', KEYS[1], '*') redis.call('UNLINK', KEYS[1])",
+        "if stamp then redis.call('HSET', KEYS[1], '*', stamp)",
+        'else mintStamp(KEYS[1], token) end'
+      ].join('\n')
+    }
+  }
+}
+
+/** What lib holds them together with over any store. */
+const inSubjects: Readonly<Record<string, Mutant>> = {
+  'the order of a sign-in: the stamp before the check': {
+    file: 'session/sign-in.js',
+    marker: 'stamp first',
+    put: `
+      if (verify !== undefined && !(await isRight(verify))) return false;
+      const stamp = await run(async (store) => store.subjects.stamp(tag));
+      return run(async () => {
+        const login = { subject, authenticatedAt: config.clock.now(), info: noted };
+        regenerateSession(state, config, kept);
+        const lineage = lineageFor(state.moving, tag);
+        belongTo(state, config, login, { lineage, signIn: { stamp, begunAt, by: 'signIn' } });
+        tools.leaveBehind();
+        return true;
+      });`
+  },
+  'the lineage by which an end of the others spares a session': {
+    file: 'session/subject-sessions.js',
+    marker: 'spare',
+    put: `const isSpared = await withStore(config, async ({ subjects: store }) => {
+      if (spared === undefined) return store.endAll(tag);
+      const key = await store.find(tag, spared.lineage);
+      const isListed = await store.endAll(tag, spared.lineage);
+      if ((await store.find(tag, spared.lineage)) === key) return isListed;
+      return !(await store.endOne(tag, spared.lineage));
+    }`
+  },
+  'the stamp under which a session of the same subject signs in': {
+    file: 'session/move.js',
+    marker: 'stamp of a move',
+    put: 'store.move(departure.publicId, record, trace);'
+  },
+  'the count in the step that adds one': {
+    file: 'session/admission.js',
+    marker: 'count',
+    put: 'const answer = await store.subjects.create(key, record, { stamp, instead });'
+  },
+  'the new lineage after a creation that may come late': {
+    file: 'session/store-changes.js',
+    marker: 'lineage',
+    put: 'state.identity.replaceTaken(undefined);'
+  }
+}
+
+/** What holds the sessions of a subject together, and how it is taken out. */
+export function subjectMutantsOver(store: Store): [name: string, mutant: Mutant][] {
+  return Object.entries({ ...inSubjectStores[store], ...inSubjects })
 }
 
 const built = fileURLToPath(new URL('../../', import.meta.url))

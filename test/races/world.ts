@@ -184,23 +184,13 @@ class ScheduledStore implements SessionStore {
   /** There if the store has it. */
   readonly move?: Required<SessionStore>['move']
   readonly #inner: SessionStore
-  readonly #schedule: Schedule
   readonly #watch: Watch
-  readonly #timeout: () => Error
-  readonly #die: () => void
+  readonly #line: Line
 
-  /** @param ends how a call ends that runs out of time, and the process in the midst of one */
-  constructor(
-    inner: SessionStore,
-    schedule: Schedule,
-    watch: Watch,
-    { timeout, die }: { readonly timeout: () => Error; readonly die: () => void }
-  ) {
+  constructor(inner: SessionStore, line: Line & { readonly watch: Watch }) {
     this.#inner = inner
-    this.#schedule = schedule
-    this.#watch = watch
-    this.#timeout = timeout
-    this.#die = die
+    this.#watch = line.watch
+    this.#line = line
     if (inner.move === undefined) return
     const able = inner as Required<SessionStore>
     this.move = (key, record, trace) => {
@@ -238,45 +228,68 @@ class ScheduledStore implements SessionStore {
   }
 
   #wait<T>(call: Call, take: () => MaybePromise<T>): Promise<T> {
-    const { trace } = this.#watch
-    const { verb } = call
-    return new Promise((resolve, reject) => {
-      const happen = async (isLate = false): Promise<T> => {
-        const answer = await take()
-        this.#watch.seen(call, answer, isLate)
-        return answer
-      }
-      this.#schedule.add({
-        name: verb,
-        isCall: true,
-        make: async (fate) => {
-          trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
-          if (fate === 'answered') return resolve(await happen())
-          if (fate === 'lost') await happen()
-          if (fate.endsWith(', late')) this.#later(verb, () => happen(true))
-          if (fate.startsWith('crashed')) return this.#die()
-          reject(fate.startsWith('timed out') ? this.#timeout() : new Error(fate))
-        }
-      })
-    })
-  }
-
-  /** What has failed takes effect at an instant that is yet to come. */
-  #later(verb: string, happen: () => Promise<unknown>): void {
-    this.#watch.late += 1
-    this.#schedule.add({
-      name: `the late ${verb}`,
-      isCall: false,
-      make: async () => {
-        this.#watch.late -= 1
-        this.#watch.trace.push(`the late ${verb}`)
-        await happen()
-      }
+    return scheduleCall(this.#line, call.verb, take, (answer, isLate) => {
+      this.#watch.seen(call, answer, isLate)
     })
   }
 }
 
-function inMemory(lib: Lib): (clock: TestClock) => Promise<Aging> {
+/** Where the calls of a process wait. */
+export interface Line {
+  readonly schedule: Schedule
+  readonly watch: {
+    readonly trace: string[]
+    /** How many calls have failed that are yet to take effect. */
+    late: number
+  }
+  /** How a call ends that runs out of time. */
+  readonly timeout: () => Error
+  /** How the process ends in the midst of one. */
+  readonly die: () => void
+}
+
+/** Has a call wait until the schedule lets it take effect. @param seen told of what it came to */
+export function scheduleCall<T>(
+  { schedule, watch, timeout, die }: Line,
+  verb: string,
+  take: () => MaybePromise<T>,
+  seen: (answer: T, isLate: boolean) => void
+): Promise<T> {
+  const happen = async (isLate = false): Promise<T> => {
+    const answer = await take()
+    seen(answer, isLate)
+    return answer
+  }
+  /** What has failed takes effect at an instant that is yet to come. */
+  const happenLater = (): void => {
+    watch.late += 1
+    schedule.add({
+      name: `the late ${verb}`,
+      isCall: false,
+      make: async () => {
+        watch.late -= 1
+        watch.trace.push(`the late ${verb}`)
+        await happen(true)
+      }
+    })
+  }
+  return new Promise((resolve, reject) => {
+    schedule.add({
+      name: verb,
+      isCall: true,
+      make: async (fate) => {
+        watch.trace.push(fate === 'answered' ? verb : `${verb} (${fate})`)
+        if (fate === 'answered') return resolve(await happen())
+        if (fate === 'lost') await happen()
+        if (fate.endsWith(', late')) happenLater()
+        if (fate.startsWith('crashed')) return die()
+        reject(fate.startsWith('timed out') ? timeout() : new Error(fate))
+      }
+    })
+  })
+}
+
+export function inMemory(lib: Lib): (clock: TestClock) => Promise<Aging> {
   return async (clock) => ({
     store: new lib.MemoryStore({ clock, max: 100 }),
     advance: (milliseconds) => {
@@ -305,7 +318,7 @@ export async function runOnce(
   const generateId = (): string => `minted-by-the-test-${String(minted++).padStart(6, '0')}`
   const timeout = (): Error => new lib.SessionError('HOLDFAST_STORE_TIMEOUT')
   const newProcess = (die = (): void => {}): Process => {
-    const store = new ScheduledStore(inner, schedule, watch, { timeout, die })
+    const store = new ScheduledStore(inner, { schedule, watch, timeout, die })
     // The time-out is out of reach: an hour passes in one step when the sessions expire.
     const config = lib.configure({ clock, maxAge, generateId, store, storeTimeout: 1e6 }, () => '')
     return { lib, context: { config, writer: new lib.Writer(config) } }
@@ -353,20 +366,12 @@ export async function runOnce(
       }
     })
   }
-  let faults = setting.faults
-  const possible: readonly Fate[] = ['answered', ...(setting.fates ?? resets)]
-  const fates = ({ isCall }: Move): readonly Fate[] =>
-    faults > 0 && isCall ? possible : ['answered']
-  for (let pauses = 0; unfinished > 0 || !expired || watch.late > 0;) {
-    await nextTurn()
-    const before = watch.trace.length
-    if (!(await schedule.take(fates)) && unfinished > 0) {
-      // Whoever still runs is pausing between two collisions.
-      clock.advance(64)
-      if (++pauses > 100) throw new Error(`stuck after ${watch.trace.join(', ')}`)
-    }
-    if (watch.trace[before]?.endsWith(')') === true) faults -= 1
-  }
+  await play(schedule, setting, {
+    clock,
+    watch,
+    isOver: () => unfinished === 0 && expired,
+    isWaiting: () => unfinished > 0
+  })
 
   const stored = async (publicId: string): Promise<Data | null> => {
     const record = await inner.get(publicId)
@@ -380,6 +385,42 @@ export async function runOnce(
   const result = { told, session: await stored(key), begun }
   await inner.close?.()
   return { trace: watch.trace, result, violation: watch.violation }
+}
+
+/** What a schedule is played on. */
+export interface Play {
+  readonly clock: TestClock
+  readonly watch: Line['watch']
+  /** Whether all has happened that is to happen, but for late calls. */
+  readonly isOver: () => boolean
+  /** Whether a request is under way. */
+  readonly isWaiting: () => boolean
+  /** Called after everything that happens. */
+  readonly afterEach?: () => Promise<void>
+}
+
+/** Lets one thing after the other happen, as the schedule has it, with faults where it may. */
+export async function play(
+  schedule: Schedule,
+  { faults, fates = resets }: Pick<Setting, 'faults' | 'fates'>,
+  { clock, watch, isOver, isWaiting, afterEach }: Play
+): Promise<void> {
+  let left = faults
+  const possible: readonly Fate[] = ['answered', ...fates]
+  const fatesOf = ({ isCall }: Move): readonly Fate[] =>
+    left > 0 && isCall ? possible : ['answered']
+  for (let pauses = 0; !isOver() || watch.late > 0;) {
+    await nextTurn()
+    const before = watch.trace.length
+    const hasHappened = await schedule.take(fatesOf)
+    if (!hasHappened && isWaiting()) {
+      // Whoever still runs is pausing between two collisions.
+      clock.advance(64)
+      if (++pauses > 100) throw new Error(`stuck after ${watch.trace.join(', ')}`)
+    }
+    if (watch.trace[before]?.endsWith(')') === true) left -= 1
+    if (hasHappened) await afterEach?.()
+  }
 }
 
 /** What the requests of one process share. */
@@ -433,7 +474,7 @@ function failureOf(error: unknown): string {
 }
 
 /** A client whose reply may still carry an id, as far as the session asks. */
-class Client implements SessionClient {
+export class Client implements SessionClient {
   readonly log = { info() {}, warn() {} }
   readonly isCommitted = false
   readonly isCookieWithheld = false

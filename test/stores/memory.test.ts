@@ -16,7 +16,8 @@ import {
 } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 
-const hour = 3_600_000
+const second = 1000
+const hour = 3600 * second
 const day = 24 * hour
 
 /** Tells what is done with its timers. */
@@ -471,9 +472,9 @@ t.test('a small session takes less than 220 bytes', async (t) => {
 
 /** What a session counts, by the rule of `maxMemory`. */
 function counted(key: string, record: SessionRecord): number {
-  const { data, version, createdAt, expiresAt, maxAge, defaultMaxAge, cookie } = record
+  const { data, version, createdAt, expiresAt, maxAge, defaultMaxAge, notes } = record
   const seconds = maxAge ?? (defaultMaxAge === undefined ? '' : `+${defaultMaxAge}`)
-  const settings = cookie === undefined ? seconds : `${seconds};${cookie}`
+  const settings = notes === undefined ? seconds : `${seconds};${notes}`
   const text = `${expiresAt} ${createdAt} ${settings} ${version.length} ${version} ${data}`
   const isWide = (text: string): boolean => text.split('').some((unit) => unit > '\xff')
   const words = (length: number): number => Math.ceil((16 + length) / 8) * 8
@@ -512,8 +513,8 @@ t.test('S23: the bytes are counted exactly, and never more than the bound', asyn
     extras: fc.constantFrom(
       {},
       { maxAge: 60 },
-      { cookie: 'x' },
-      { maxAge: 0.5, cookie: 'я' },
+      { notes: 'x' },
+      { maxAge: 0.5, notes: 'я' },
       { defaultMaxAge: 3 }
     ),
     waits: fc.nat({ max: 3000 })
@@ -915,3 +916,42 @@ t.test(
     t.same(calls.at(-1), ['beyond it', 1120])
   }
 )
+
+t.test('a stamp is kept for an hour, and never comes again', async (t) => {
+  const clock = new TestClock()
+  const store = new MemoryStore({ clock })
+  const { subjects } = store
+  const record = {
+    data: '',
+    version: 'v1',
+    createdAt: clock.now(),
+    expiresAt: clock.now() + 60 * second
+  }
+  const seen = new Set<string>()
+  const isNew = (stamp: string): boolean => seen.size < seen.add(stamp).size
+  const tags = ['a', 'b', 'c'].map((letter) => letter.repeat(16))
+  for (const tag of tags) {
+    t.ok(isNew(subjects.stamp(tag)))
+    subjects.endAll(tag)
+    const stamp = subjects.stamp(tag)
+    t.ok(isNew(stamp))
+    t.equal(subjects.create(`${tag}.${'k'.repeat(43)}`, record, { stamp }), 'created')
+  }
+  clock.advance(61 * second)
+  for (const tag of tags) t.same(subjects.list(tag).sessions, [])
+  clock.advance(3590 * second)
+  for (const tag of tags) t.notOk(isNew(subjects.stamp(tag)), 'a sign-in may be under way')
+  clock.advance(3601 * second)
+  subjects.stamp('y'.repeat(16))
+  for (const tag of tags) t.ok(isNew(subjects.stamp(tag)))
+})
+
+t.test('attack: stamps of subjects without number fill no memory', async (t) => {
+  const { subjects } = new MemoryStore({ clock: new TestClock() })
+  const first = 'x'.repeat(16)
+  const stamp = subjects.stamp(first)
+  for (let index = 0; index < 50_000; index += 1) {
+    subjects.stamp(String(index).padStart(16, '0'))
+  }
+  t.not(subjects.stamp(first), stamp, 'the oldest is forgotten')
+})

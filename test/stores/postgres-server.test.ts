@@ -588,15 +588,15 @@ t.test(
 t.test('a trace holds nothing of the session', { skip: skipPostgres }, async (t) => {
   for (const verb of ['retire', 'move'] as const) {
     const { store, pool, table } = await postgresStore()
-    await store.create(key, record({ data: '{"a":"secret"}', cookie: 'secret', maxAge: 60 }))
+    await store.create(key, record({ data: '{"a":"secret"}', notes: 'secret', maxAge: 60 }))
     if (verb === 'move') await store.move(key, record(), trace())
     else await store.retire(key, trace())
     const { rows } = await pool.query(
-      `SELECT key, data, version, max_age, cookie, successor FROM ${table} WHERE key = $1`,
+      `SELECT key, data, version, max_age, notes, successor FROM ${table} WHERE key = $1`,
       [key]
     )
     const successor = 'b'.repeat(43)
-    t.same(rows, [{ key, data: '', version: '>v1', max_age: null, cookie: null, successor }], verb)
+    t.same(rows, [{ key, data: '', version: '>v1', max_age: null, notes: null, successor }], verb)
   }
 })
 
@@ -700,14 +700,14 @@ t.test(
       t.equal(length, 3, `${way}, among ${calls} calls`)
       const store = new PostgresStore({ pool, table })
       await store.delete(key)
-      t.equal(await store.create(key, record({ cookie: '1' })), true)
-      t.match(await store.get(key), { cookie: '1' })
+      t.equal(await store.create(key, record({ notes: '1' })), true)
+      t.match(await store.get(key), { notes: '1' })
       t.equal(await store.retire(key, trace()), true)
       t.match(await store.delete(key), { version: 'v1', successor: 'b'.repeat(43) })
       t.equal((await pool.query(old.create, ['old', 'v1'])).rowCount, 1)
-      const moved = record({ version: 'w1', cookie: '1' })
+      const moved = record({ version: 'w1', notes: '1' })
       t.equal(await store.move('old', moved, trace({ successor: 'new' })), true)
-      t.match(await store.get('new'), { version: 'w1', cookie: '1' })
+      t.match(await store.get('new'), { version: 'w1', notes: '1' })
     }
   }
 )
@@ -852,8 +852,8 @@ t.test(
     )
     t.same(
       rows,
-      ['holdfast_sessions', 'holdfast_sessions_expiry', 'holdfast_sessions_pkey'].map(
-        (relname) => ({ relname, relpersistence: 'p' })
+      ['', '_expiry', '_lists', '_lists_pkey', '_pkey', '_subjects', '_subjects_pkey'].map(
+        (end) => ({ relname: `holdfast_sessions${end}`, relpersistence: 'p' })
       )
     )
   }
@@ -1040,7 +1040,7 @@ t.test(
   }
 )
 
-for (const { what, url, options, ...wait } of waits) {
+for (const { what, url, options, before = '/write/old', ...wait } of waits) {
   const roundTrips = wait.whereItMoves ?? wait.roundTrips
   t.test(
     `${what} makes ${roundTrips === 1 ? 'one statement' : `${roundTrips} statements`}, each one round trip`,
@@ -1056,7 +1056,7 @@ for (const { what, url, options, ...wait } of waits) {
       }
       const app = await appOn(t, { store: new PostgresStore({ pool: counted, table }), ...options })
       const browser = new Browser(app)
-      await browser.get('/write/old')
+      await browser.get(before)
       statements = 0
       t.equal((await browser.get(url)).statusCode, 200)
       t.equal(statements, roundTrips)
@@ -1108,3 +1108,16 @@ t.test(
     t.equal((await store.get(key))?.version, 'v1')
   }
 )
+
+t.test('subjects: a move that the server fails is no refusal', async (t) => {
+  const pool = {
+    query: async () => {
+      throw new Error('out of order')
+    }
+  }
+  const { subjects } = new PostgresStore({ pool })
+  const subject = `${'s'.repeat(16)}.${'k'.repeat(43)}`
+  await t.rejects(async () => subjects.move(subject, record(), trace()), {
+    message: 'out of order'
+  })
+})

@@ -104,8 +104,17 @@ t.test(
   }
 )
 
+/** Has the server learn the scripts that are for subjects alone. */
+async function learnSubjects({ subjects }: RedisStore): Promise<void> {
+  const of = (letter: string): string => `${'s'.repeat(16)}.${letter.repeat(43)}`
+  const stamp = await subjects.stamp('s'.repeat(16))
+  await subjects.create(of('a'), record(), { stamp })
+  await subjects.list('s'.repeat(16))
+  await subjects.move(of('a'), record(), trace({ successor: of('b') }))
+}
+
 for (const library of ['redis', 'ioredis']) {
-  for (const { what, url, roundTrips, options } of waits) {
+  for (const { what, url, roundTrips, options, before: first = '/write/old' } of waits) {
     t.test(
       `${what} waits for the server ${roundTrips === 1 ? 'once' : `${roundTrips} times`}, on ${library}`,
       { skip: skipRedis },
@@ -120,13 +129,14 @@ for (const library of ['redis', 'ioredis']) {
         const store = new RedisStore({ client, prefix: prefix() })
         const app = await appOn(t, { store, ...options })
         const browser = new Browser(app)
-        await browser.get('/write/old')
+        await browser.get(first)
         // The server learns each script from its first call.
         await store.create(key, record())
         await store.update(key, record({ version: 'v2' }), 'v1')
         await store.touch(key, 0)
         await store.delete(key)
         await store.retire(key, trace())
+        await learnSubjects(store)
         const before = proxy.roundTrips
         t.equal((await browser.get(url)).statusCode, 200)
         t.equal(proxy.roundTrips - before, roundTrips)
@@ -429,5 +439,96 @@ t.test(
     t.ok(Math.abs(((await store.get(key)) as SessionRecord).expiresAt - given.expiresAt) < 10_000)
     await advance(hour / 2)
     t.equal(await store.get(key), undefined)
+  }
+)
+
+t.test(
+  'sessions that have expired leave the list of their subject, as it is read and as it grows',
+  { skip: skipRedis },
+  async (t) => {
+    const client = await redis()
+    const mine = prefix()
+    const { subjects } = new RedisStore({ client, prefix: mine })
+    const subject = 's'.repeat(16)
+    const list = `${mine}{${subject}}`
+    const digest = (index: number): string => String(index).padStart(43, '0')
+    const stamp = await subjects.stamp(subject)
+    let added = 0
+    const add = async (count: number): Promise<void> => {
+      for (let index = 0; index < count; index += 1) {
+        added += 1
+        const key = `${subject}.${digest(added)}`
+        await subjects.create(key, record({ version: `l${added}` }), { stamp })
+      }
+    }
+    /** What a server does when they expire. */
+    const expire = (): Promise<unknown> =>
+      Promise.all(
+        Array.from({ length: added }, (_, index) => client.del(`${list}.${digest(index + 1)}`))
+      )
+    await add(10)
+    await expire()
+    t.same((await subjects.list(subject)).sessions, [])
+    t.same(await client.hKeys(list), ['*', '#'])
+    await add(22)
+    await expire()
+    await add(16)
+    const { sessions } = await subjects.list(subject, '0')
+    t.equal(sessions.length, 16, 'those that live stay')
+    const [first] = sessions
+    await client.hSet(list, 'other', digest(999))
+    await subjects.list(subject)
+    t.equal(await client.hExists(list, 'other'), 0)
+    t.equal(await client.hExists(list, first?.lineage ?? ''), 1)
+    await t.rejects(async () => subjects.list(subject, 'x'), { code: 'HOLDFAST_VALUE_INVALID' })
+  }
+)
+
+t.test(
+  'a subject that signs in again and again keeps a short list, though nobody reads it',
+  { skip: skipRedis },
+  async (t) => {
+    const client = await redis()
+    const mine = prefix()
+    const { subjects } = new RedisStore({ client, prefix: mine })
+    const subject = 's'.repeat(16)
+    const list = `${mine}{${subject}}`
+    const stamp = await subjects.stamp(subject)
+    for (let index = 0; index < 320; index += 1) {
+      const digest = String(index).padStart(43, '0')
+      await subjects.create(`${subject}.${digest}`, record({ version: `l${index}` }), { stamp })
+      // What the server does when it expires.
+      await client.del(`${list}.${digest}`)
+    }
+    // Each waits for what was sent before: the last look, and what follows from it.
+    const lengths = [await client.hLen(list), await client.hLen(list), await client.hLen(list)]
+    t.ok((lengths.at(-1) as number) < 20, `${lengths}`)
+  }
+)
+
+t.test(
+  'what cannot be read is not listed, and a failure is one',
+  { skip: skipRedis },
+  async (t) => {
+    const client = await redis()
+    const mine = prefix()
+    const store = new RedisStore({ client, prefix: mine })
+    const subject = 's'.repeat(16)
+    const stamp = await store.subjects.stamp(subject)
+    for (const letter of ['a', 'b']) {
+      const key = `${subject}.${letter.repeat(43)}`
+      await store.subjects.create(key, record({ version: letter }), { stamp })
+    }
+    await client.persist(`${mine}{${subject}}.${'a'.repeat(43)}`)
+    t.match((await store.subjects.list(subject)).sessions, [{ lineage: 'b' }])
+    const broken = {
+      eval: client.eval.bind(client),
+      evalSha: async (sha: string, options: { keys: string[]; arguments: string[] }) => {
+        if (options.keys.length === 2) throw new Error('not now')
+        return client.evalSha(sha, options)
+      }
+    }
+    const { subjects } = new RedisStore({ client: broken, prefix: mine })
+    await t.rejects(async () => subjects.list(subject), { message: 'not now' })
   }
 )

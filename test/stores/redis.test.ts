@@ -179,4 +179,85 @@ t.test('RedisStore on a cluster of three nodes', { skip: skipOwnServer }, async 
       conform(t, await open(t), nodes)
     })
   }
+  t.test('P11: on a client that puts a prefix before each key', async (t) => {
+    const cluster = new Cluster(addresses, { keyPrefix: 'app:' })
+    t.teardown(() => {
+      cluster.disconnect()
+    })
+    await endsEverything(t, cluster)
+  })
 })
+
+t.test('P11: on a client that puts a prefix before each key', { skip: skipRedis }, async (t) => {
+  const client = new Redis(await redisUrl(), { keyPrefix: 'app:' })
+  t.teardown(() => {
+    client.disconnect()
+  })
+  await endsEverything(t, client)
+})
+
+/** Ends the sessions of all subjects, and of no other store. */
+async function endsEverything(t: Test, client: RedisClient): Promise<void> {
+  const prefixes = ['', `test:${crypto.randomUUID()}[*]:`]
+  const stores = prefixes.map((prefix) => new RedisStore({ client, prefix }))
+  const subjects = ['a', 'b', 'c'].map((letter) => letter.repeat(16))
+  for (const { subjects: each } of stores) {
+    for (const subject of subjects) {
+      const stamp = await each.stamp(subject)
+      const now = Date.now()
+      const record = { data: '', version: 'l1', createdAt: now, expiresAt: now + 60_000 }
+      await each.create(`${subject}.${crypto.randomUUID().padStart(43, '0')}`, record, { stamp })
+    }
+  }
+  const live = (): Promise<number[]> =>
+    Promise.all(
+      stores.map(async ({ subjects: each }) => {
+        const pages = await Promise.all(subjects.map((subject) => each.list(subject)))
+        return pages.flatMap(({ sessions }) => sessions).length
+      })
+    )
+  t.same(await live(), [3, 3])
+  await stores[1]?.subjects.endEverything()
+  t.same(await live(), [3, 0])
+  await stores[0]?.subjects.endEverything()
+  t.same(await live(), [0, 0])
+}
+
+t.test(
+  'P11: a session that moves while the sessions of its subject are listed is listed',
+  { skip: skipRedis },
+  async (t) => {
+    const client = await connect(t)
+    let meanwhile: (() => Promise<unknown>) | undefined
+    const evalSha: typeof client.evalSha = async (...args) => {
+      const reply = await client.evalSha(...args)
+      const work = meanwhile
+      meanwhile = undefined
+      await work?.()
+      return reply
+    }
+    const watched = { eval: client.eval.bind(client), evalSha } as RedisClient
+    const clock = new TestClock()
+    const { store } = await redisStore(clock, watched)
+    const subject = 's'.repeat(16)
+    const [key, successor] = [`${subject}.${'a'.repeat(43)}`, `${subject}.${'b'.repeat(43)}`]
+    const expiresAt = clock.now() + 60_000
+    const first = { data: '{}', version: 'lineage1.one', createdAt: clock.now(), expiresAt }
+    const next = { ...first, version: 'lineage1.two' }
+    const stamp = await store.subjects.stamp(subject)
+    t.equal(await store.subjects.create(key, first, { stamp }), 'created')
+    t.match((await store.subjects.list(subject)).sessions, [{ key, lineage: 'lineage1' }])
+    meanwhile = async () =>
+      store.subjects.move(key, next, { successor, version: first.version, expiresAt })
+    const { sessions } = await store.subjects.list(subject)
+    t.match(sessions, [{ key: successor, lineage: 'lineage1', record: { version: next.version } }])
+    // It goes on as nobody's.
+    const [away, last] = ['c'.repeat(43), { ...first, version: 'lineage2' }]
+    meanwhile = async () => {
+      await store.create(away, last)
+      await store.retire(successor, { successor: away, version: next.version, expiresAt })
+    }
+    t.same((await store.subjects.list(subject)).sessions, [])
+    t.equal((await store.get(away))?.version, last.version)
+  }
+)

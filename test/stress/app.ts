@@ -3,24 +3,11 @@
 // instants each thing took effect.
 import Fastify, { type FastifyRequest } from 'fastify'
 import type { AddressInfo } from 'node:net'
-import { setTimeout as pass } from 'node:timers/promises'
 
 import { perform } from '../races/world.ts'
 import { isPlain, type Data, type Step } from '../races/program.ts'
-import type { SessionStore } from '../../lib/index.ts'
 import { WatchedStore } from '../helpers/stores.ts'
-
-/** What a process is told at its start. */
-export interface AppSettings {
-  readonly store: StoreName
-  readonly url: string
-  /** The folder of the compiled lib: the one under test, or a copy with a planted fault. */
-  readonly lib: string
-  /** Seconds. */
-  readonly storeTimeout: number
-}
-
-export type StoreName = 'Redis' | 'PostgreSQL'
+import { openStore, type AppSettings } from './open-store.ts'
 
 /** What a process says. */
 export type Said =
@@ -38,38 +25,8 @@ export interface Order {
   readonly steps: readonly Step[]
 }
 
-const { store: name, url, lib, storeTimeout } = JSON.parse(process.argv[2]) as AppSettings
-
-async function openRedis(): Promise<SessionStore> {
-  const { RedisStore } = (await import(
-    new URL('stores/redis.js', lib).href
-  )) as typeof import('../../lib/stores/redis.ts')
-  const { createClient } = await import('redis')
-  const client = createClient({ url, socket: { reconnectStrategy: 20 } })
-  client.on('error', () => {})
-  await client.connect()
-  return new RedisStore({ client })
-}
-
-async function openPostgres(): Promise<SessionStore> {
-  const { PostgresStore } = (await import(
-    new URL('stores/postgres.js', lib).href
-  )) as typeof import('../../lib/stores/postgres.ts')
-  const {
-    default: { Pool }
-  } = await import('pg')
-  const store = new PostgresStore({ pool: new Pool({ connectionString: url, max: 10 }) })
-  for (let tries = 1; ; tries += 1) {
-    try {
-      await store.createTable()
-      return store
-    } catch (fault) {
-      // The way there may have been cut just now.
-      if (tries === 100) throw fault
-      await pass(50)
-    }
-  }
-}
+const settings = JSON.parse(process.argv[2]) as AppSettings
+const { lib, storeTimeout } = settings
 
 const waiting = new Map<number, () => void>()
 
@@ -111,7 +68,7 @@ const { default: sessionPlugin } = (await import(
 let faults = 0
 const unanswered = new Set<{ readonly at: number }>()
 
-const store = new WatchedStore(await (name === 'Redis' ? openRedis() : openPostgres()))
+const store = new WatchedStore(await openStore(settings))
 store.intercept = async (_call, pass) => {
   store.taken()
   const called = { at: performance.now() }

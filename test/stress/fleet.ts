@@ -2,7 +2,8 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-import type { AppSettings, Asked, Said } from './app.ts'
+import type { Asked, Said } from './app.ts'
+import type { AppSettings } from './open-store.ts'
 import type { Data } from '../races/program.ts'
 
 /** One place in the fleet, and the process that is there now. */
@@ -27,11 +28,18 @@ export class Fleet {
   readonly mishaps: string[] = []
   readonly #settings: AppSettings
   readonly #onPause: (number: number, saw: Data) => void
+  readonly #program: URL
   #closing = false
 
-  constructor(settings: AppSettings, onPause: (number: number, saw: Data) => void) {
+  /** @param program what each process runs */
+  constructor(
+    settings: AppSettings,
+    onPause: (number: number, saw: Data) => void,
+    program: URL = new URL('app.js', import.meta.url)
+  ) {
     this.#settings = settings
     this.#onPause = onPause
+    this.#program = program
   }
 
   async start(count: number): Promise<void> {
@@ -99,14 +107,10 @@ export class Fleet {
   #fork(place: () => Member): ChildProcess {
     // Without what a test runner puts into every process that is started: it weighs, and who is
     // killed can't hand in its coverage.
-    const app = fork(
-      fileURLToPath(new URL('app.js', import.meta.url)),
-      [JSON.stringify(this.#settings)],
-      {
-        execPath: '/usr/bin/env',
-        execArgv: ['-u', 'NODE_OPTIONS', process.execPath, '--expose-gc']
-      }
-    )
+    const app = fork(fileURLToPath(this.#program), [JSON.stringify(this.#settings)], {
+      execPath: '/usr/bin/env',
+      execArgv: ['-u', 'NODE_OPTIONS', process.execPath, '--expose-gc']
+    })
     app.on('message', (said: Said) => {
       if (said.say === 'paused') this.#onPause(said.number, said.saw)
       else if (said.say === 'listening') place().port = said.port

@@ -1,4 +1,4 @@
-import type { StoreName } from './app.ts'
+import type { StoreName } from './open-store.ts'
 import { Stress, type Settings } from './stress.ts'
 
 /** What is put in the way, beside three processes and their users. */

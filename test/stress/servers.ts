@@ -4,7 +4,7 @@ import { createClient } from 'redis'
 import { freePort } from '../helpers/ports.ts'
 import { PostgresServer, skipOwnServer as skipPostgres } from '../helpers/postgres.ts'
 import { RedisServer, skipOwnServer as skipRedis } from '../helpers/redis.ts'
-import type { StoreName } from './app.ts'
+import type { StoreName } from './open-store.ts'
 
 /**
  * A server that sessions are stored on, and how to do it harm. What it has acknowledged outlives a

@@ -1,6 +1,6 @@
 import t from 'tap'
 
-import type { StoreName } from './app.ts'
+import type { StoreName } from './open-store.ts'
 import { fleet, heapMargin, soak } from './parts.ts'
 import { storeServers } from './servers.ts'
 

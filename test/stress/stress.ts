@@ -4,10 +4,11 @@ import { setTimeout as pass } from 'node:timers/promises'
 
 import { Proxy } from '../helpers/proxy.ts'
 import type { Data, Step } from '../races/program.ts'
-import type { Order, StoreName } from './app.ts'
+import type { Order } from './app.ts'
 import { check, explain } from './checker.ts'
 import { Fleet, type Member } from './fleet.ts'
 import type { History, Recorded, Told } from './history.ts'
+import type { StoreName } from './open-store.ts'
 import { Chance } from './random.ts'
 import { storeServers, type StoreServer } from './servers.ts'
 

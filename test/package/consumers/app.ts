@@ -13,7 +13,7 @@ import sessionPlugin, {
 declare module 'fastify-holdfast' {
   interface SessionData {
     visits?: number
-    subject?: string
+    cookie?: string
   }
   interface NamedSessions {
     admin: { operator?: string }
@@ -25,7 +25,7 @@ const options: SessionOptions = { store, maxAge: 60 }
 
 function count(session: Session): number {
   // @ts-expect-error: a reserved name
-  session.subject satisfies string | undefined
+  session.cookie satisfies string | undefined
   // @ts-expect-error: a value of another type
   session.visits satisfies string | undefined
   return (session.visits = (session.visits ?? 0) + 1)
