@@ -37,7 +37,8 @@ await app.register(sessionPlugin, {
   store: new RedisStore({ client }), // 5
   maxAge: 60 * 60, // 6: AAL2
   absoluteTimeout: 24 * 60 * 60, // 6: AAL2
-  saveUninitialized: false // 7
+  saveUninitialized: false, // 7
+  subjectSessions: { max: 20, whenFull: 'end-oldest' } // 10
 })
 
 await app.register(rateLimit, { global: false }) // 12
@@ -61,27 +62,32 @@ for (const event of ['rejected', 'fault', 'evicted']) {
   })
 }
 
-/** Yours: a slow hash of the password, compared in constant time. */
-const isRightPassword = (user, password) => user === 'ada' && password === ADA_PASSWORD
+/** Yours: slow hashes of the passwords, compared in constant time. */
+const passwords = new Map([['ada', ADA_PASSWORD]])
+const isRightPassword = (user, password) => passwords.get(user) === password
 
-const credentials = {
+/** The schema of a body with these fields. */
+const strings = (...fields) => ({
   body: {
     type: 'object',
-    required: ['user', 'password'],
-    properties: { user: { type: 'string' }, password: { type: 'string' } }
+    required: fields,
+    properties: Object.fromEntries(
+      fields.map((field) => [field, { type: 'string', minLength: 1, maxLength: 200 }])
+    )
   }
-}
+})
+
+const limited = { rateLimit: { max: 5, timeWindow: '1 minute' } } // 12
 
 app.post(
   '/login',
-  { schema: credentials, config: { rateLimit: { max: 5, timeWindow: '1 minute' } } },
-  async ({ body, session }, reply) => {
-    if (!isRightPassword(body.user, body.password))
-      return reply.code(401).send({ error: 'Wrong user or password' })
-    await session.regenerate() // 8
-    session.user = body.user
-    await client.sAdd(`sessions-of:${body.user}`, session.publicId) // 10
-    return { user: session.user }
+  { schema: strings('user', 'password'), config: limited },
+  async ({ body: { user, password }, headers, session }, reply) => {
+    const isRight = await session.signIn(user, {
+      verify: () => isRightPassword(user, password), // 8
+      info: { browser: headers['user-agent']?.slice(0, 200) } // 10
+    })
+    return isRight ? { user } : reply.code(401).send({ error: 'Wrong user or password' })
   }
 )
 
@@ -90,23 +96,56 @@ app.post('/logout', async ({ session }) => {
   return { goodbye: true }
 })
 
-app.get('/me', async ({ session }, reply) => {
-  reply.header('cache-control', 'no-store')
-  return session.user === undefined
-    ? reply.code(401).send({ error: 'Log in' })
-    : { user: session.user }
-})
+app.register(async (app) => {
+  app.addHook('preHandler', async ({ session }, reply) => {
+    reply.header('cache-control', 'no-store')
+    if (session.subject === undefined) return reply.code(401).send({ error: 'Log in' })
+  })
 
-// 10: as after a change of the password
-app.post('/logout-elsewhere', async ({ session }, reply) => {
-  const { publicId, user } = session
-  if (user === undefined) return reply.code(401).send({ error: 'Log in' })
-  const others = (await client.sMembers(`sessions-of:${user}`)).filter(
-    (other) => other !== publicId
+  app.get('/me', async ({ session }) => ({ user: session.subject }))
+
+  // 10
+  app.get('/sessions', async ({ session }) =>
+    app.sessions.list(session.subject, { current: session })
   )
-  const ended = await Promise.all(others.map((other) => app.sessions.destroy(other)))
-  if (others.length > 0) await client.sRem(`sessions-of:${user}`, others)
-  return { ended: ended.filter(Boolean).length }
+
+  // 10: who has not logged in lately confirms the password first
+  const recently = { config: { session: { fresh: 15 * 60 } } }
+
+  app.post('/sessions/:publicId/end', recently, async ({ params: { publicId }, session }) => {
+    const found = await app.sessions.get(publicId)
+    const isOwn = found?.subject === session.subject
+    return { ended: isOwn && (await app.sessions.destroy(publicId)) }
+  })
+
+  app.post('/logout-elsewhere', recently, async ({ session }) => {
+    await app.sessions.destroyAll(session.subject, { except: session })
+    return { ended: true }
+  })
+
+  app.post(
+    '/confirm',
+    { schema: strings('password'), config: limited },
+    async ({ body, session }, reply) => {
+      const verify = () => isRightPassword(session.subject, body.password)
+      return (await session.reauthenticate(verify)) // 8
+        ? { confirmed: true }
+        : reply.code(401).send({ error: 'Wrong password' })
+    }
+  )
+
+  app.post(
+    '/password',
+    { schema: strings('password', 'next'), config: limited },
+    async ({ body, session }, reply) => {
+      const { subject } = session
+      if (!(await session.reauthenticate(() => isRightPassword(subject, body.password))))
+        return reply.code(401).send({ error: 'Wrong password' })
+      passwords.set(subject, body.next) // first: a login with the old one then loses
+      await app.sessions.destroyAll(subject, { except: session }) // 10
+      return { changed: true }
+    }
+  )
 })
 
 app.get('/health', { config: { session: false } }, async () => ({ ok: true })) // 7

@@ -1,4 +1,4 @@
-// The one page of the shop.
+// The pages of the shop.
 
 /** Prices are in cents. */
 export const fruits = {
@@ -12,7 +12,7 @@ export const fruits = {
 
 class Markup extends String {}
 
-/** Escapes what is put in, but for what is markup already. */
+/** Escapes what is put in, but for what is markup already. What is false or undefined is nothing. */
 function html(strings, ...values) {
   return new Markup(
     String.raw({ raw: strings }, ...values.map((value) => [value].flat().map(markup).join('')))
@@ -22,11 +22,83 @@ function html(strings, ...values) {
 function markup(value) {
   return value instanceof Markup
     ? value
-    : String(value ?? '').replace(/[&<>"']/g, (character) => `&#${character.codePointAt()};`)
+    : String(value === false ? '' : (value ?? '')).replace(
+        /[&<>"']/g,
+        (character) => `&#${character.codePointAt()};`
+      )
 }
 
 /** @param problem what is to be said to the visitor, if anything */
-export function page({ user, cart = {}, note, isNew }, problem) {
+export function page({ subject, cart = {}, note, isNew }, problem) {
+  return layout(
+    subject,
+    html`<section class="shelf" aria-label="Fruit">${Object.entries(fruits).map(card)}</section>
+      <aside>
+        ${basket(cart)}
+        <form class="note" method="post" action="/note" data-in-place>
+          <label for="note">A note for us</label>
+          <textarea
+            id="note"
+            name="note"
+            rows="2"
+            maxlength="200"
+            placeholder="Please leave it by the gate"
+          >
+${note}</textarea>
+          <button>Save the note</button>
+        </form>
+        <p class="session" id="session" data-live>
+          ${isNew ? 'You have no session yet: it begins with the first thing you do.' : 'Your session is kept on the server. The browser holds nothing but its id, in a cookie that no script can read.'}
+        </p>
+      </aside>`,
+    problem
+  )
+}
+
+/**
+ * Where a user is signed in, and the password.
+ *
+ * @param said.ask why the password is asked for before anything else is done, if it is
+ * @param said.problem what is wrong with the change of the password
+ * @param said.done what has been done
+ */
+export function devicesPage({ subject }, sessions, { ask, problem, done } = {}) {
+  return layout(
+    subject,
+    html`<section class="devices" aria-label="Devices">
+        <h2>Your devices</h2>
+        <p>You are signed in here. Sign out what you do not know.</p>
+        ${
+          ask &&
+          html`<form class="ask" method="post" action="/devices/confirm">
+            <output role="alert">${ask}</output> ${secret('password', 'Your password')}
+            <button class="primary">Go on</button>
+          </form>`
+        }
+        <ul>
+          ${sessions.toSorted((one, other) => other.isCurrent - one.isCurrent).map(device)}
+        </ul>
+        ${
+          sessions.length > 1 &&
+          html`<form method="post" action="/devices/end-others">
+            <button>Sign out everywhere else</button>
+          </form>`
+        }
+      </section>
+      <aside>
+        <form class="note" method="post" action="/password">
+          <h2>Your password</h2>
+          ${problem && html`<output role="alert">${problem}</output>`}
+          ${done && html`<p role="status">${done}</p>`} ${secret('password', 'The one you have')}
+          ${secret('next', 'A new one, 8 or more', 'new')}
+          <button>Change it</button>
+        </form>
+        <p class="session">With a new password you are signed out everywhere else.</p>
+      </aside>`
+  )
+}
+
+function layout(subject, main, problem) {
   return html`<!doctype html>
     <html lang="en">
       <meta charset="utf-8" />
@@ -37,30 +109,10 @@ export function page({ user, cart = {}, note, isNew }, problem) {
       <script src="/script.js" defer></script>
 
       <header>
-        <h1>${picture('apple')} The Orchard</h1>
-        ${visitor(user, problem)}
+        <h1><a href="/">${picture('apple')} The Orchard</a></h1>
+        ${visitor(subject, problem)}
       </header>
-      <main>
-        <section class="shelf" aria-label="Fruit">${Object.entries(fruits).map(card)}</section>
-        <aside>
-          ${basket(cart)}
-          <form class="note" method="post" action="/note" data-in-place>
-            <label for="note">A note for us</label>
-            <textarea
-              id="note"
-              name="note"
-              rows="2"
-              maxlength="200"
-              placeholder="Please leave it by the gate"
-            >
-${note}</textarea>
-            <button>Save the note</button>
-          </form>
-          <p class="session" id="session" data-live>
-            ${isNew ? 'You have no session yet: it begins with the first thing you do.' : 'Your session is kept on the server. The browser holds nothing but its id, in a cookie that no script can read.'}
-          </p>
-        </aside>
-      </main>
+      <main>${main}</main>
     </html> `.toString()
 }
 
@@ -97,7 +149,8 @@ function visitor(user, problem) {
             <button class="primary">Sign in</button>
           </form>`
         : html`<form method="post" action="/logout">
-            <span>Signed in as <b>${user}</b></span> <button>Sign out</button>
+            <span>Signed in as <b>${user}</b></span> <a href="/devices">Your devices</a>
+            <button>Sign out</button>
           </form>`
     }
   </div>`
@@ -142,4 +195,53 @@ function basket(cart) {
             </p>`
     }
   </section>`
+}
+
+function device({ publicId, isCurrent, info, createdAt, lastUsedAt }) {
+  return html` <li>
+    <b>${info?.device ?? 'A browser'}</b>
+    <span>
+      Signed in ${time(createdAt)}, ${isCurrent ? 'in use now' : html`used ${time(lastUsedAt)}`}
+    </span>
+    ${
+      isCurrent
+        ? html`<em>This device</em>`
+        : html`<form method="post" action="/devices/end">
+            <input type="hidden" name="publicId" value="${publicId}" />
+            <button>Sign out</button>
+          </form>`
+    }
+  </li>`
+}
+
+const format = new Intl.DateTimeFormat('en-GB', {
+  dateStyle: 'medium',
+  timeStyle: 'short',
+  timeZone: 'UTC'
+})
+
+function time(at) {
+  return html`<time datetime="${new Date(at).toISOString()}">${format.format(at)}</time>`
+}
+
+function secret(name, label, kind = 'current') {
+  return html`<input
+    name="${name}"
+    type="password"
+    placeholder="${label}"
+    aria-label="${label}"
+    required
+    autocomplete="${kind}-password"
+  />`
+}
+
+/** A short name for what sent a request, such as "Firefox on Windows". */
+export function deviceOf(userAgent = '') {
+  const browser = ['Edg', 'Firefox', 'Chrome', 'Safari'].find((name) => userAgent.includes(name))
+  const system = ['Android', 'iPhone', 'iPad', 'Windows', 'Mac', 'Linux'].find((name) =>
+    userAgent.includes(name)
+  )
+  return [browser === 'Edg' ? 'Edge' : (browser ?? 'A browser'), system]
+    .filter(Boolean)
+    .join(' on ')
 }

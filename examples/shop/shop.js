@@ -1,10 +1,12 @@
-// A shop as a browser sees it: sign in, a cart, sign out. Every form works without the script.
+// A shop as a browser sees it: sign in, a cart, the devices on which one is signed in, sign out.
+// Every form works without the script.
 import { readFileSync } from 'node:fs'
 
 import Fastify from 'fastify'
 import sessionPlugin from 'fastify-holdfast'
 
-import { fruits, page } from './page.js'
+import { deviceOf, devicesPage, fruits, page } from './page.js'
+import { openUsers } from './users.js'
 
 /**
  * @param options `https`: `{ cert, key }` to serve over TLS; `session`: options of the plugin that
@@ -12,6 +14,7 @@ import { fruits, page } from './page.js'
  */
 export async function build({ https, session } = {}) {
   const app = Fastify({ https: https ?? null })
+  const users = openUsers()
   app.addHook('onRequest', refuseOtherSites)
 
   await app.register(sessionPlugin, {
@@ -22,6 +25,7 @@ export async function build({ https, session } = {}) {
       ? { sessionCookie: '__Host-shop', cookie: { secure: true } }
       : { sessionCookie: 'shop' }),
     saveUninitialized: false, // who only looks around gets no session
+    subjectSessions: { max: 20, whenFull: 'end-oldest' }, // of one user
     ...session
   })
 
@@ -45,12 +49,18 @@ export async function build({ https, session } = {}) {
   app.post(
     '/login',
     { schema: form({ user: { minLength: 1, maxLength: 40 }, password: {} }) },
-    async ({ body, session }, reply) => {
-      if (body.password !== 'orchard')
-        return send(reply.code(401), page(session, 'That is not the password.')) // yours: a hash, per user
-      await session.regenerate(['cart', 'note']) // a new id, so that nobody who knew the old one is signed in too
-      session.user = body.user
-      return reply.redirect('/', 303)
+    async ({ body, headers, session }, reply) => {
+      const { user, password } = body
+      // Inside, so that a login with the old password loses against a change of it.
+      const verify = () => users.isRightPassword(user, password)
+      const isRight = await session.signIn(user, {
+        verify,
+        keep: ['cart', 'note'], // the id is a new one: who knew the old one is not signed in too
+        info: { device: deviceOf(headers['user-agent']) }
+      })
+      return isRight
+        ? reply.redirect('/', 303)
+        : send(reply.code(401), page(session, 'That is not the password.'))
     }
   )
 
@@ -82,9 +92,69 @@ export async function build({ https, session } = {}) {
     }
   )
 
-  // Signed out in another tab, while this request ran.
-  app.setErrorHandler(async (error, _request, reply) => {
-    if (error.code === 'HOLDFAST_SESSION_GONE') return reply.redirect('/', 303)
+  app.get('/devices', async ({ query, session }, reply) =>
+    sendDevices(session, reply, { done: 'changed' in query && 'Your password is changed.' })
+  )
+
+  // Who left a browser open an hour ago does not sign out the others with it.
+  const recently = { config: { session: { fresh: 15 * 60 } } }
+
+  app.post(
+    '/devices/end',
+    { ...recently, schema: form({ publicId: { maxLength: 43 } }) },
+    async ({ body: { publicId }, session }, reply) => {
+      const found = await app.sessions.get(publicId)
+      if (found?.subject === session.subject) await app.sessions.destroy(publicId) // no one else's
+      return reply.redirect('/devices', 303)
+    }
+  )
+
+  app.post('/devices/end-others', recently, async ({ session }, reply) => {
+    await app.sessions.destroyAll(session.subject, { except: session })
+    return reply.redirect('/devices', 303)
+  })
+
+  app.post(
+    '/devices/confirm',
+    { schema: form({ password: {} }) },
+    async ({ body, session }, reply) => {
+      if (session.subject === undefined) return reply.redirect('/', 303)
+      const verify = () => users.isRightPassword(session.subject, body.password)
+      return (await session.reauthenticate(verify))
+        ? reply.redirect('/devices', 303)
+        : sendDevices(session, reply.code(401), { ask: 'That is not your password.' })
+    }
+  )
+
+  app.post(
+    '/password',
+    { schema: form({ password: {}, next: { minLength: 8, maxLength: 200 } }) },
+    async ({ body, session }, reply) => {
+      const { subject } = session
+      if (subject === undefined) return reply.redirect('/', 303)
+      if (!(await session.reauthenticate(() => users.isRightPassword(subject, body.password))))
+        return sendDevices(session, reply.code(401), { problem: 'That is not your password.' })
+      await users.setPassword(subject, body.next) // first: from now on nobody signs in with the old
+      await app.sessions.destroyAll(subject, { except: session })
+      return reply.redirect('/devices?changed', 303)
+    }
+  )
+
+  /** @param said what is to be said to the user, if anything */
+  async function sendDevices(session, reply, said) {
+    if (session.subject === undefined) return reply.redirect('/', 303)
+    const { sessions } = await app.sessions.list(session.subject, { current: session })
+    return send(reply, devicesPage(session, sessions, said))
+  }
+
+  app.setErrorHandler(async (error, request, reply) => {
+    // Signed out in another tab or on another device, while this request ran.
+    if (['HOLDFAST_SESSION_GONE', 'HOLDFAST_SIGN_IN_ENDED'].includes(error.code))
+      return reply.redirect('/', 303)
+    if (error.code === 'HOLDFAST_SESSION_NOT_FRESH')
+      return sendDevices(request.session, reply.code(401), {
+        ask: 'Your password, please, once more.'
+      })
     throw error
   })
 
