@@ -103,6 +103,8 @@ export class MemorySubjects implements SubjectStore {
     if (this.#records.peek(key) !== undefined) return 'taken'
     // First, for it may have no room, and may evict others.
     this.#records.add(key, record)
+    // Who hears of what was evicted may have ended all sessions: this one ends with them.
+    if (this.#rolls.get(subject) !== roll) return 'created'
     for (const lineage of instead) roll.keys.delete(lineage)
     roll.keys.set(lineageOf(record.version), key)
     roll.version = this.#next()
@@ -120,6 +122,7 @@ export class MemorySubjects implements SubjectStore {
     if (stamp !== undefined && stamp !== roll.stamp) return false
     this.#records.add(trace.successor, record, key)
     this.#records.leave(key, trace) // mutant: trace of a move
+    if (this.#rolls.get(subject) !== roll) return true
     roll.keys.set(lineageOf(record.version), trace.successor)
     this.#put(subject, roll)
     return true

@@ -955,3 +955,34 @@ t.test('attack: stamps of subjects without number fill no memory', async (t) => 
   }
   t.not(subjects.stamp(first), stamp, 'the oldest is forgotten')
 })
+
+t.test('P11: who hears of an eviction, and ends all, ends what is being added too', async (t) => {
+  const subject = 's'.repeat(16)
+  const now = Date.now()
+  const keyOf = (letter: string): string => `${subject}.${letter.repeat(43)}`
+  const record = (version: string): SessionRecord => ({
+    data: '{}',
+    version,
+    createdAt: now,
+    expiresAt: now + hour
+  })
+  for (const way of ['create', 'move'] as const) {
+    const store = new MemoryStore({ max: 2 })
+    t.teardown(() => store.close())
+    const stamp = store.subjects.stamp(subject)
+    store.create('a'.repeat(43), record('other'))
+    store.subjects.create(keyOf('b'), record('one'), { stamp })
+    const end = (): void => {
+      store.subjects.endAll(subject)
+    }
+    subscribe('fastify-holdfast:evicted', end)
+    if (way === 'create') store.subjects.create(keyOf('c'), record('two'), { stamp })
+    else {
+      const trace = { successor: keyOf('c'), version: 'one', expiresAt: now + hour }
+      store.subjects.move(keyOf('b'), record('one.w'), trace)
+    }
+    unsubscribe('fastify-holdfast:evicted', end)
+    t.same(store.subjects.list(subject).sessions, [], way)
+    t.equal(store.get(keyOf('c')), undefined, way)
+  }
+})
