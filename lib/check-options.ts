@@ -1,15 +1,17 @@
-import { check, optionError } from './errors.ts'
+import { check } from './errors.ts'
 import { assertAttributeNames } from './http/cookie-attributes.ts'
 import { isSecret } from './http/signer.ts'
 import { isLifetime } from './session/lifetime.ts'
+import { refuseOption } from './unknown-options.ts'
 import type { Serializer, SessionOptions } from '../types/options.ts'
 
 /** The options of a registration, with every default. */
 export type CompleteOptions = Required<
-  Omit<SessionOptions, 'secret' | 'subject' | 'subjectSessions'>
+  Omit<SessionOptions, 'secret' | 'subject' | 'subjectSessions' | 'carryOver'>
 > & {
   subject: SessionOptions['subject'] | undefined
   secret: SessionOptions['secret'] | undefined
+  carryOver: SessionOptions['carryOver'] | undefined
   subjectSessions: SessionOptions['subjectSessions'] | undefined
 }
 
@@ -30,10 +32,10 @@ export function checkName(sessionName: unknown): void {
   )
 }
 
-/** Refuses what is no option. @throws HOLDFAST_OPTION_INVALID */
-export function checkUnknown(rest: object): void {
+/** Refuses what is no option. @param known those that there are @throws HOLDFAST_OPTION_INVALID */
+export function checkUnknown(rest: object, known: object): void {
   const unknown = Object.keys(rest).find((key) => !fastifyKeys.has(key))
-  if (unknown !== undefined) throw optionError(unknown, 'left out: there is no such option')
+  if (unknown !== undefined) refuseOption(unknown, Object.keys(known))
 }
 
 /**

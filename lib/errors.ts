@@ -15,10 +15,7 @@ const errors: Readonly<Record<SessionErrorCode, readonly [statusCode: number, me
     500,
     'A reserved name was set, such as that of a session member; choose another name'
   ],
-  HOLDFAST_VALUE_INVALID: [
-    500,
-    'A session member was given a value it cannot take; see its documentation'
-  ],
+  HOLDFAST_VALUE_INVALID: [500, 'A session member was given a value it cannot take'],
   HOLDFAST_DATA_UNSERIALIZABLE: [
     500,
     'The session data has a value that the serializer does not keep, such as a Map, a function or ' +
@@ -57,9 +54,15 @@ const errors: Readonly<Record<SessionErrorCode, readonly [statusCode: number, me
   HOLDFAST_ID_UNDELIVERABLE: [
     500,
     'A new session cannot begin here, for no reply will bring its id; ' +
-      'begin it in a request that is answered normally, at a URL within cookie.path'
+      'begin it in a request with a normal reply, at a URL within cookie.path'
   ],
   HOLDFAST_SESSION_GONE: [409, 'The session ended while the request ran'],
+  HOLDFAST_SESSION_DESTROYED: [409, 'The session was ended'],
+  HOLDFAST_SESSIONS_DESTROYED: [409, 'All sessions of its user were ended'],
+  HOLDFAST_SESSION_REPLACED: [409, 'The session gave way to another one of its user'],
+  HOLDFAST_SESSION_EVICTED: [409, 'The session store had no room for the session'],
+  HOLDFAST_SESSION_IDLE: [409, 'The session was not used for too long'],
+  HOLDFAST_SESSION_EXPIRED: [409, 'The session has lived as long as a session may'],
   HOLDFAST_SIGN_IN_ENDED: [
     409,
     'All sessions were ended while this one was signed in; sign in again'
@@ -139,4 +142,9 @@ export function unavailableError(
   reason = 'the route opted out, or the session could not be read from the store'
 ): SessionError {
   return new SessionError('HOLDFAST_SESSION_UNAVAILABLE', { detail: reason })
+}
+
+/** Whether an operation ran out of time: there is none left to try again. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof SessionError && error.code === 'HOLDFAST_STORE_TIMEOUT'
 }

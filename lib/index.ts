@@ -7,7 +7,10 @@ export type { MemoryStoreOptions } from './stores/memory.ts'
 export type { Clock, Timer } from '../types/clock.ts'
 export type { SessionErrorCode } from '../types/errors.ts'
 export type { SessionEvents } from '../types/events.ts'
+export type { EndNotice, EndReason, SessionFeed, SessionLook } from '../types/feed.ts'
 export type * from '../types/fastify.ts'
+export type { SerializerKeeps } from '../types/kept.ts'
+export type { CarryOver } from '../types/migrate.ts'
 export type { Serializer, SessionOptions } from '../types/options.ts'
 export type {
   CookieAttributes,
@@ -15,7 +18,6 @@ export type {
   NamedSessions,
   RegenerateOptions,
   ReservedName,
-  SerializerKeeps,
   Session,
   SessionData,
   SessionDraft,

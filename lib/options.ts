@@ -1,3 +1,4 @@
+import { connectFormer } from './carry-over.ts'
 import { checkName, checkOptions, checkUnknown, type CompleteOptions } from './check-options.ts'
 import { systemClock } from './clock.ts'
 import type { HttpConfig } from './http/config.ts'
@@ -14,6 +15,7 @@ import { Codec } from './session/codec.ts'
 import type { SessionConfig } from './session/config.ts'
 import { uuid } from './session/id.ts'
 import { jsonSerializer } from './session/json.ts'
+import { Signals } from './signal/signals.ts'
 import { MemoryStore } from './stores/memory.ts'
 import type { SessionOptions } from '../types/options.ts'
 
@@ -40,6 +42,7 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     clock = systemClock,
     store = new MemoryStore({ clock }),
     storeTimeout = 2,
+    carryOver,
     replaceErrorReplies = false,
     secret,
     generateId = uuid,
@@ -52,7 +55,6 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     subjectSessions,
     ...rest
   } = options
-  checkUnknown(rest)
   const complete: CompleteOptions = {
     sessionName,
     sessionHeader,
@@ -65,6 +67,7 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     clock,
     store,
     storeTimeout,
+    carryOver,
     replaceErrorReplies,
     secret,
     generateId,
@@ -76,13 +79,17 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     subject,
     subjectSessions
   }
+  checkUnknown(rest, complete)
   checkOptions(complete)
   const cookieConfig = { sessionCookie, serializeCookie }
   const cookieAttributes = mergeAttributes(cookieConfig, defaultAttributes, cookie)
   checkFormerCookies(cookieConfig, cookieAttributes, formerCookies)
   const cookieReach = sessionCookie === false ? undefined : new CookieReach(cookieAttributes)
   const scopes = { ...cookieConfig, cookieAttributes, cookieReach, formerCookies }
-  return Object.freeze({
+  const names = [sessionCookie !== false && 'Cookie', sessionHeader].filter(
+    (name) => name !== false
+  )
+  const config = {
     sessionName,
     sessionHeader,
     headerKey: sessionHeader === false ? undefined : sessionHeader.toLowerCase(),
@@ -92,9 +99,7 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     mirror,
     replaceErrorReplies,
     signer: secret === undefined ? undefined : new Signer([secret].flat(), sessionName),
-    varyNames: [sessionCookie !== false && 'Cookie', sessionHeader].filter(
-      (name) => name !== false
-    ),
+    varyNames: { names, text: names.join(', ') },
     lifetimes: Object.freeze({
       idle: maxAge * 1000,
       absolute: absoluteTimeout === false ? Infinity : absoluteTimeout * 1000
@@ -110,6 +115,8 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     codec: new Codec(serializer, maxBytes),
     subjectOf: subject,
     subjectLimit: subjectSessions && { whenFull: 'refuse' as const, ...subjectSessions },
+    ...connectFormer(carryOver, sessionCookie, serializeCookie),
     clock
-  })
+  }
+  return Object.freeze({ ...config, ends: new Signals(config) })
 }

@@ -12,8 +12,10 @@ import { SessionError, unavailableError } from './errors.ts'
 import { loadSerializer } from './http/cookie-attributes.ts'
 import { Exchange, type ExchangeConfig } from './http/exchange.ts'
 import { statusOf } from './http/held-payload.ts'
+import { lossReportsOf } from './http/log.ts'
 import { mayBegin } from './http/request.ts'
 import { identify } from './identify.ts'
+import { warnOfMemoryStore } from './memory-warning.ts'
 import { configure } from './options.ts'
 import { reserveNames } from './registrations.ts'
 import { checkRouteSetting, routeSetting } from './route-setting.ts'
@@ -47,9 +49,10 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
   }
   reserveNames(fastify, config)
+  if (options.store === undefined) warnOfMemoryStore(fastify.log, sessionName)
   const context = { config, writer: new Writer(config) }
   const registration: Registration = {
-    config: { ...config, lossReports: lossReportsOf(fastify) },
+    config: { ...config, lossReports: lossReportsOf(fastify.log) },
     context,
     slot: Symbol(`fastify-holdfast ${sessionName}`),
     unavailable: { session: unavailableSession(config) }
@@ -81,11 +84,13 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
   fastify.addHook('onSend', (request, reply, payload, done) =>
     commitSession(registration, { request, reply, payload }, done)
   )
-  if (options.store === undefined) {
-    fastify.addHook('onClose', async () => {
-      await store.close?.()
-    })
-  }
+  fastify.addHook('onClose', async () => {
+    try {
+      await config.ends.close()
+    } finally {
+      if (options.store === undefined) await store.close?.()
+    }
+  })
 }
 
 /**
@@ -116,7 +121,8 @@ function resolveSession(
   try {
     const { log } = request
     const isUse = onRoute?.touch !== false
-    const identified = identify(config, context, request.raw.headers, { log, isUse })
+    const about = { log, isUse, request }
+    const identified = identify(config, context, request.raw.headers, about)
     const begun = andThen(identified, (presented) => {
       const exchange = new Exchange(config, reply, presented)
       return andThen(loadSession(context, presented, exchange), (session) =>
@@ -178,13 +184,6 @@ function isBeforeHooks(): boolean {
   const { stack } = new Error('where from')
   Error.stackTraceLimit = stackTraceLimit
   return /\brouteHandler\b/.test(stack as string) && !/hookRunner|hooks\.js/i.test(stack as string)
-}
-
-/** Without a logger nobody would read of losses; in production only what is cheap is noticed. */
-function lossReportsOf(fastify: FastifyInstance): ExchangeConfig['lossReports'] {
-  const hasLogger = (fastify.log.level as string | undefined) !== undefined
-  if (!hasLogger) return undefined
-  return process.env['NODE_ENV'] === 'production' ? 'cheap' : 'all'
 }
 
 /**

@@ -12,6 +12,7 @@ import { beginSession, findSession } from './session/load.ts'
 import type { SessionContext } from './session/operations.ts'
 import { withStore } from './session/store-client.ts'
 import { endByHandle, endSessions, keyOf, listSessions } from './session/subject-sessions.ts'
+import { whenClosed, type Connection } from './signal/closing.ts'
 import type { RequestSession } from './session/request-session.ts'
 import type { SessionData, Transport } from '../types/session.ts'
 import type { RawRequest, Sessions, StoredSession, SubjectSessions } from '../types/sessions.ts'
@@ -32,20 +33,39 @@ export class StoredSessions implements Sessions {
   }
 
   async get(publicId: string): Promise<StoredSession | undefined> {
-    const found = await this.#find(publicId)
-    if (found?.state.record === undefined) return undefined
-    const { createdAt, expiresAt, maxAge } = found.state.record
-    const { subject, authenticatedAt } = found.session
-    const { handle } = found.state.identity
-    const data = found.session.data()
-    return { publicId: handle, data, createdAt, expiresAt, maxAge, subject, authenticatedAt }
+    return this.#read(publicId, undefined)
   }
 
   async fromRequest(request: RawRequest): Promise<StoredSession | undefined> {
     const headers = headersOf(request)
-    const how = { log: this.#log, isUse: false }
-    const { id } = await identify(this.#config, this.#context, headers, how)
-    return id === undefined ? undefined : this.get(this.publicIdOf(id))
+    const about = { log: this.#log, isUse: false }
+    const { id } = await identify(this.#config, this.#context, headers, about)
+    // A client may send a header field of this name.
+    const { socket } = request as { readonly socket?: Partial<Connection> }
+    const connection = typeof socket?.once === 'function' ? (socket as Connection) : undefined
+    return id === undefined ? undefined : this.#read(this.publicIdOf(id), connection)
+  }
+
+  /** @param connection until it closes somebody waits for the end */
+  async #read(
+    publicId: string,
+    connection: Connection | undefined
+  ): Promise<StoredSession | undefined> {
+    const found = await this.#find(publicId)
+    if (found?.state.record === undefined) return undefined
+    const { state, session } = found
+    const { createdAt, expiresAt, maxAge } = found.state.record
+    const { subject, authenticatedAt } = session
+    const data = session.data()
+    const { handle } = state.identity
+    const read = { publicId: handle, data, createdAt, expiresAt, maxAge, subject, authenticatedAt }
+    const client = connection && {
+      whenClosed: (callback: () => void) => whenClosed(connection, callback)
+    }
+    Object.defineProperty(read, 'signal', {
+      get: () => this.#config.ends.signalOf(state, client)
+    })
+    return read as typeof read & { readonly signal: AbortSignal }
   }
 
   async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {
@@ -126,7 +146,9 @@ function isGone(error: unknown): boolean {
 /** Returns header fields as Node.js has them. @throws HOLDFAST_VALUE_INVALID */
 function headersOf(request: RawRequest): IncomingHttpHeaders {
   if (typeof request !== 'object' || request === null) {
-    throw new SessionError('HOLDFAST_VALUE_INVALID')
+    throw new SessionError('HOLDFAST_VALUE_INVALID', {
+      detail: 'fromRequest() takes a request or its headers'
+    })
   }
   // A client may send a header field of this name.
   const { headers } = request as { readonly headers?: unknown }

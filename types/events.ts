@@ -96,6 +96,11 @@ export interface SessionEvents {
   regenerated: SessionRef
   /** `destroy()` removed the session. */
   destroyed: SessionRef
+  /**
+   * A session ended by disuse, or by its absolute lifetime, and this process has heard of it: it
+   * has a `session.signal` of it.
+   */
+  expired: SessionRef & { readonly reason: 'idle' | 'absolute' }
   /** A full `MemoryStore` removed a live session to make room. */
   evicted: {
     readonly session: string
@@ -122,6 +127,7 @@ export interface SessionEvents {
       | 'endAll'
       | 'endOne'
       | 'endEverything'
+      | 'look'
     readonly code: SessionErrorCode
   }
 }

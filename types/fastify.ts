@@ -1,3 +1,13 @@
+import type {
+  FastifyBaseLogger,
+  FastifyPluginAsync,
+  FastifyRegisterOptions,
+  FastifyTypeProvider,
+  RawServerBase,
+  RawServerDefault
+} from 'fastify'
+
+import type { SessionOptions } from './options.ts'
 import type { NamedSessions, Session } from './session.ts'
 import type { Sessions } from './sessions.ts'
 
@@ -38,5 +48,22 @@ declare module 'fastify' {
      * (ASVS 7.5.1); otherwise the request fails with `HOLDFAST_SESSION_NOT_FRESH`, a 401.
      */
     session?: HoldfastOnRoute
+  }
+
+  // Its parameters are those of Fastify: an interface is declared the same way each time.
+  interface FastifyRegister<
+    T = void,
+    RawServer extends RawServerBase = RawServerDefault,
+    TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
+    LoggerDefault extends FastifyBaseLogger = FastifyBaseLogger
+  > {
+    /**
+     * Registers what `require()` of an ES module gives. TypeScript knows a call of `require()`
+     * inside another call, in JavaScript that it checks, only as the module.
+     */
+    (
+      plugin: { readonly 'module.exports': FastifyPluginAsync<SessionOptions> },
+      opts?: FastifyRegisterOptions<SessionOptions>
+    ): T
   }
 }

@@ -1,4 +1,5 @@
 import type { Clock } from './clock.ts'
+import type { CarryOver } from './migrate.ts'
 import type { CookieAttributes, CookieScope, NamedSessions, SessionData } from './session.ts'
 import type { SessionStore } from './store.ts'
 
@@ -75,7 +76,8 @@ export interface SessionOptions {
   formerCookies?: readonly CookieScope[]
   /**
    * Where sessions are stored. The plugin does not close a store that you pass. Default: a new
-   * `MemoryStore`, which is closed with the app.
+   * `MemoryStore`, which is closed with the app. With `NODE_ENV=production`, and in a worker of
+   * `node:cluster`, that default logs a warning at registration; `store: new MemoryStore()` does not.
    */
   store?: SessionStore
   /**
@@ -146,6 +148,12 @@ export interface SessionOptions {
    * `HOLDFAST_STORE_TIMEOUT`, a 503. Default: 2.
    */
   storeTimeout?: number
+  /**
+   * Takes over the sessions of the plugin that the app had before, so that the switch logs nobody
+   * out: what `carryOver()` of `fastify-holdfast/migrate` returns. Needs a `sessionCookie`. Default:
+   * none are.
+   */
+  carryOver?: CarryOver
   /**
    * Whether the error of a failed commit, most often a 503, replaces a reply that is an error
    * already: one of 400 or more. By default such a reply goes out as it is, without an id. What the

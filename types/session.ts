@@ -1,3 +1,8 @@
+import type { CookieAttributes } from './cookie.ts'
+import type { Kept } from './kept.ts'
+
+export type { CookieAttributes, CookieScope } from './cookie.ts'
+
 /**
  * The data of your sessions. Declare it once, and `request.session` is typed everywhere:
  *
@@ -27,90 +32,8 @@ export interface NamedSessions {}
 /** How an id travels: in the header or in the cookie. */
 export type Transport = 'header' | 'cookie'
 
-/** The attributes of the session cookie, except its lifetime, which is that of the session. */
-export interface CookieAttributes {
-  /**
-   * Host that the cookie is sent to, with its subdomains. Default: none; the cookie is sent only to
-   * the host that set it.
-   */
-  domain?: string
-  /** Path that the cookie is sent to, and all paths below it. Default: `'/'`. */
-  path?: string
-  /** Hides the cookie from scripts. Default: true. */
-  httpOnly?: boolean
-  /**
-   * Which cross-site requests carry the cookie. `'none'` requires `secure: true`; `true` means
-   * `'strict'`. Default: `'lax'`.
-   */
-  sameSite?: 'strict' | 'lax' | 'none' | true
-  /**
-   * Whether the cookie is sent over HTTPS only. `'auto'`: yes if this request came over HTTPS,
-   * according to `request.protocol`. With `true`, no cookie is set on a request over HTTP, and a
-   * warning is logged once. Default: `'auto'`.
-   */
-  secure?: boolean | 'auto'
-  /**
-   * Keeps a separate cookie for each site that embeds this one (CHIPS). Requires `secure: true`.
-   * Default: false.
-   */
-  partitioned?: boolean
-  /** Which cookies a browser keeps longest when it runs out of room (Chromium). Default: none. */
-  priority?: 'low' | 'medium' | 'high'
-  /**
-   * Whether the cookie survives when the browser is closed. `false` leaves out Max-Age. Default:
-   * true.
-   */
-  persistent?: boolean
-}
-
-/** What tells a cookie from others of the same name. */
-export type CookieScope = Pick<CookieAttributes, 'domain' | 'path' | 'partitioned'>
-
 /** The names that a session reserves for itself. Session data cannot use them as keys. */
-export type ReservedName =
-  | keyof SessionMembers
-  | 'constructor'
-  | '__proto__'
-  | 'signal'
-  | 'cookie'
-  | 'reload'
-
-/**
- * The types of values that your own `serializer` keeps, and JSON does not. Each entry allows one in
- * the data:
- *
- * ```ts
- * declare module 'fastify-holdfast' {
- *   interface SerializerKeeps { date: Date }
- * }
- * ```
- */
-export interface SerializerKeeps {}
-
-/** What JSON drops, or makes something else of: a string of a Date. */
-type Changed =
-  | { toJSON(key: string): unknown }
-  | ReadonlyMap<unknown, unknown>
-  | ReadonlySet<unknown>
-  | WeakMap<object, unknown>
-  | WeakSet<object>
-  | PromiseLike<unknown>
-  | ArrayBufferView
-  | ((...given: never) => unknown)
-  | bigint
-  | symbol
-
-/**
- * The type of a value as it is read back. One that JSON does not keep accepts no value, so that
- * code that uses it does not compile. `Date | string` says what a Date becomes, and is left alone.
- */
-type Kept<Type> = [
-  Exclude<Extract<Type, Changed>, SerializerKeeps[keyof SerializerKeeps]>
-] extends [never]
-  ? Type
-  : string extends Type
-    ? Type
-    : { 'JSON does not keep this type; declare what is read back, or SerializerKeeps': Type }
+export type ReservedName = keyof SessionMembers | 'constructor' | '__proto__' | 'cookie'
 
 type Value<Data, Key> = Key extends keyof Data ? Kept<Data[Key]> : unknown
 type Free<Key> = Key extends ReservedName ? never : Key
@@ -216,6 +139,17 @@ export interface SessionMembers<Data = SessionData> {
    */
   readonly authenticatedAt: number | undefined
 
+  /**
+   * Aborts when the session ends: within this process before `destroy()` resolves, in others
+   * within moments, and within three seconds if the store cannot tell. Not when it moves to another
+   * id. Its `reason` is a `SessionError` that says how it ended. For what goes on after the request:
+   * WebSockets, event streams, and what takes a `signal`.
+   *
+   * It is heard until the response is over or the connection closes. A session that has ended
+   * already has a signal that is aborted; one that is new waits until it is stored.
+   */
+  readonly signal: AbortSignal
+
   /** Returns the value of a key, or undefined. Looks at the data only, never at a member. */
   get<Key extends string>(key: Key): Value<Data, Key> | undefined
   /**
@@ -246,7 +180,8 @@ export interface SessionMembers<Data = SessionData> {
    * Changes the data atomically. However many updates run at the same time, in however many
    * processes, each takes effect exactly once, one after another. Stores pending changes of this
    * request along with it. Those of one process that wait for each other are stored together, so
-   * that hundreds cost a few calls of the store; one that fails is left out alone.
+   * that hundreds cost a few calls of the store; one that fails is left out alone. A change that
+   * leaves a new session without data stores nothing, and begins no session.
    *
    * @param change modifies the draft, synchronously; may run more than once, each time on a new
    * draft. What it finds there may not be stored yet, and counts only if it resolves
@@ -278,6 +213,15 @@ export interface SessionMembers<Data = SessionData> {
    * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   save(): Promise<void>
+  /**
+   * Shows the data as it is stored now, with what this request has changed and not stored yet. For
+   * connections that stay open: what they have read grows old.
+   *
+   * @throws HOLDFAST_SESSION_GONE the session has ended, or has moved to another id: who has the
+   * old one does not read it any more
+   * @throws HOLDFAST_DATA_UNDECODABLE, HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   */
+  reload(): Promise<void>
   /**
    * Continues the session under a new id (ASVS 7.2.4). Call it at login, where it drops the data
    * except for the keys in `keep`, and the lifetimes begin anew; and at every change of privilege:

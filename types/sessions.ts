@@ -17,6 +17,12 @@ export interface StoredSession<Data = SessionData> {
   readonly subject: string | undefined
   /** When the credentials were checked last, in epoch milliseconds. */
   readonly authenticatedAt: number | undefined
+  /**
+   * Aborts when the session ends, as `session.signal` does. What `fromRequest()` has returned is
+   * heard until the connection of the request closes; what `get()` has, until the session ends. It
+   * is not enumerable: a copy does not have it.
+   */
+  readonly signal: AbortSignal
 }
 
 /** One of the sessions of a subject. */
@@ -82,7 +88,7 @@ export interface Sessions<Data = SessionData> {
   update<Result>(publicId: string, change: (draft: SessionDraft<Data>) => Result): Promise<Result>
   /**
    * Ends a session, also by an id that it had until ten minutes ago. Returns whether there was one;
-   * true if the store's answer was lost and the session is dead.
+   * true if the store's reply was lost and the session has ended.
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
    */
   destroy(publicId: string): Promise<boolean>

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { CookieReach } from './cookie-reach.ts'
 import { check, optionError, SessionError } from '../errors.ts'
 import { readAttributes } from '../session/notes.ts'
+import { refuseAttribute } from '../unknown-options.ts'
 import type { CookieAttributes } from '../../types/session.ts'
 
 /** Serialises a cookie, as @fastify/cookie does. Throws on what no header can have. */
@@ -60,12 +61,7 @@ const rules: Readonly<Record<string, Rule>> = {
 /** Refuses keys that are no attribute. @throws HOLDFAST_OPTION_INVALID */
 export function assertAttributeNames(attributes: object): void {
   const unknown = Object.keys(attributes).find((key) => !Object.hasOwn(rules, key))
-  if (unknown === undefined) return
-  const names = Object.keys(rules).join(', ')
-  throw optionError(
-    `cookie.${unknown}`,
-    `left out: the attributes are ${names}, and the lifetime is maxAge`
-  )
+  if (unknown !== undefined) refuseAttribute(unknown, Object.keys(rules))
 }
 
 /**
@@ -88,7 +84,8 @@ export function addAttributes(
   try {
     config.cookieReach?.learn(mergeAttributes(config, config.cookieAttributes, own))
   } catch (cause) {
-    throw new SessionError('HOLDFAST_VALUE_INVALID', { cause })
+    const detail = (cause as Error).message.replace(/^.*?: /, '')
+    throw new SessionError('HOLDFAST_VALUE_INVALID', { cause, detail })
   }
   return own
 }

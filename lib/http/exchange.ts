@@ -6,9 +6,10 @@ import { logLoss, makeWay, staysAsItIs, toldAnyway } from './failed-commit.ts'
 import { HeldReply, type Done } from './held-reply.ts'
 import { logCommit, LossReporter } from './log.ts'
 import { isHandshake, type PresentedToken } from './request.ts'
-import { SessionResponse, wordingFor, type Wording } from './response.ts'
+import { SessionResponse } from './response.ts'
 import { beginsWith } from './transports.ts'
 import { whyWithheld, type Withheld } from './withheld.ts'
+import { wordingFor, type Wording } from './wording.ts'
 import type { BeginsWith, CommitResult, SessionClient } from '../session/client.ts'
 import type { RequestSession } from '../session/request-session.ts'
 import type { Session } from '../session/session.ts'
@@ -94,7 +95,9 @@ export class Exchange implements SessionClient {
   }
 
   whenClosed(callback: () => void): void {
-    this.#reply.raw.once('close', callback)
+    const { raw } = this.#reply
+    if (raw.closed || raw.destroyed) callback()
+    else raw.once('close', callback)
   }
 
   sessionOpened(): void {
@@ -183,7 +186,7 @@ export class Exchange implements SessionClient {
   }
 
   get #wording(): Wording {
-    return wordingFor(this.#loaded, this.#withheld, this.#config.clock.now())
+    return wordingFor(this.#loaded, this.#withheld, this.#config.clock)
   }
 
   get #withheld(): Withheld | undefined {

@@ -35,7 +35,12 @@ function removeTargetedCacheControl(fields: HeaderFields): void {
  */
 export function keepPrivate(fields: HeaderFields): void {
   removeTargetedCacheControl(fields)
-  if (fields.getHeader('cache-control') === 'private') return
+  const before = fields.getHeader('cache-control')
+  if (before === 'private') return
+  if (before === undefined) {
+    fields.header('cache-control', 'private')
+    return
+  }
   const directives = splitList(fields, 'cache-control').filter(
     (directive) => !/^(?:public|s-maxage=.*)$/i.test(directive)
   )
@@ -44,9 +49,14 @@ export function keepPrivate(fields: HeaderFields): void {
   fields.header('cache-control', directives.join(', '))
 }
 
+/** Names of request headers, and the same as Vary has them. */
+export interface VaryNames {
+  readonly names: readonly string[]
+  readonly text: string
+}
+
 /** Says to caches that the reply depends on these request headers (RFC 9110, 12.5.5). */
-export function vary(fields: HeaderFields, names: readonly string[]): void {
-  const text = names.join(', ')
+export function vary(fields: HeaderFields, { names, text }: VaryNames): void {
   const before = fields.getHeader('vary')
   if (before === text) return
   if (before === undefined) {
@@ -98,9 +108,7 @@ function trailersOf(reply: FastifyReply): string[] {
 }
 
 function splitList(fields: HeaderFields, name: string): string[] {
-  const value = fields.getHeader(name) as string | string[] | undefined
-  if (value === undefined) return []
-  return String(value)
+  return String(fields.getHeader(name))
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')

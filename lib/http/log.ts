@@ -16,7 +16,7 @@ export function logCommit(
   state: SessionState,
   outcome: CommitOutcome
 ): void {
-  const isDebug = log.isLevelEnabled?.('debug') !== false
+  const isDebug = isDebugged(log)
   if (!isDebug && !committed.hasSubscribers) return
   const message = {
     sessionName,
@@ -27,6 +27,14 @@ export function logCommit(
   }
   if (isDebug) log.debug(message, 'session committed')
   if (committed.hasSubscribers) committed.publish(message)
+}
+
+/** Whether lines of level debug are written, as far as a logger tells. */
+function isDebugged(log: Logger): boolean {
+  if (log.isLevelEnabled !== undefined) return log.isLevelEnabled('debug') !== false
+  // Without a logger, Fastify has a default one: the same function, which does nothing, for each
+  // level.
+  return log.debug !== log.info
 }
 
 /**
@@ -134,4 +142,10 @@ export class LossReporter {
   #warn(message: string): void {
     this.#reply.log.warn({ session: this.#session.state.identity.handleIfKnown }, message)
   }
+}
+
+/** Without a logger nobody would read of losses; in production only what is cheap is noticed. */
+export function lossReportsOf({ level }: { readonly level?: string }): 'cheap' | 'all' | undefined {
+  if (level === undefined) return undefined
+  return process.env['NODE_ENV'] === 'production' ? 'cheap' : 'all'
 }

@@ -82,6 +82,7 @@ export function readPresentedId(
     isUse,
     found: undefined,
     ambiguous: none,
+    former: undefined,
     candidates
   }
 }

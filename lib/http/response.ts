@@ -5,11 +5,10 @@ import type { PresentedToken } from './request.ts'
 import { attributesOf } from './cookie-attributes.ts'
 import { otherCookies } from './cookie-scopes.ts'
 import { sendsCookie, sendsHeader } from './transports.ts'
-import type { Withheld } from './withheld.ts'
+import type { Wording } from './wording.ts'
 import { beforeHead, keepPrivate, vary, type HeaderFields } from './headers.ts'
 import type { CommitResult } from '../session/client.ts'
 import { secondsUntil } from '../session/lifetime.ts'
-import type { RequestSession } from '../session/request-session.ts'
 
 /** What a reply has to say in the end, whatever is done to it in the meantime. */
 interface LastWord {
@@ -17,21 +16,6 @@ interface LastWord {
   readonly header: string | undefined
   /** The lines of the cookie; undefined if it has none. */
   readonly cookie: readonly string[] | undefined
-}
-
-/** What a result is put on the reply with. */
-export interface Wording {
-  /** The attributes of its own that the cookie has from now on, as a record notes them. */
-  readonly attributes: string
-  /** Those that the browser's has. */
-  readonly formerAttributes: string
-  readonly withheld: Withheld | undefined
-  /** Whether the session is there by `regenerate()`. */
-  readonly isRegenerated: boolean
-  /** Whether the reply depends on the session, as that was looked at. */
-  readonly isRead: boolean
-  /** The present instant. */
-  readonly now: number
 }
 
 /** Puts the session's id, or its end, on one reply. */
@@ -71,7 +55,7 @@ export class SessionResponse {
 
   /** Puts the result of a commit on the reply, in place of what was announced. */
   write(result: CommitResult, wording: Wording): void {
-    const { isRead, now } = wording
+    const { isRead, clock } = wording
     const own = [wording.attributes, wording.formerAttributes] as const
     const { sessionHeader, cookie } = this.#config
     if (this.#isAnnounced) this.retract(this.#lastWord?.cookie ?? [])
@@ -89,13 +73,17 @@ export class SessionResponse {
         header = token
       }
       if (inCookie) {
-        const maxAge = secondsUntil(result.expiresAt, now)
+        const maxAge = secondsUntil(result.expiresAt, clock.now())
         lines = this.#setCookie(own, token, maxAge)
       }
     } else if (result.reply === 'clear-cookie') {
       lines = this.#setCookie([own[1], own[0]], '', 0)
     } else if (result.reply === 'undeliverable') {
       cookie?.warnOfPath(this.#reply.log)
+    }
+    // Where there is a line of ours, no cache keeps the reply.
+    if (lines !== undefined && this.#presented.former?.isOver === true) {
+      this.#config.formerCookie?.clear(this.#reply)
     }
     if (header !== undefined || lines !== undefined || isRead) {
       this.#guard({ header, cookie: lines })
@@ -176,22 +164,6 @@ export class SessionResponse {
     const isUsual = [attributes, ...known].every((one) => one === config.cookieAttributes)
     const others = isUsual ? config.otherCookies : otherCookies(config, [attributes, ...known])
     return config.cookie?.set(this.#reply, { value, maxAge, attributes, others })
-  }
-}
-
-/** Says with what the result of a commit goes on the reply. */
-export function wordingFor(
-  { state, isOpened }: RequestSession,
-  withheld: Withheld | undefined,
-  now: number
-): Wording {
-  return {
-    attributes: state.data.attributes,
-    formerAttributes: state.cookie.attributes,
-    withheld,
-    isRegenerated: state.moving.isRegenerated,
-    isRead: isOpened,
-    now
   }
 }
 

@@ -1,5 +1,7 @@
 import { createHmac, createSecretKey, hkdfSync, timingSafeEqual, type KeyObject } from 'node:crypto'
 
+import { Recent } from '../recent.ts'
+
 /** The fewest bytes of a secret: as many as the signature has (RFC 2104, 3). */
 const minSecretBytes = 32
 
@@ -27,6 +29,8 @@ export interface SignedId {
 export class Signer {
   /** Newest first. */
   readonly #keys: readonly KeyObject[]
+  /** Of ids, by the newest. */
+  readonly #signatures = new Recent((id) => signature(this.#keys[0], id))
 
   constructor(secrets: ReadonlyArray<string | Uint8Array>, sessionName: string) {
     this.#keys = secrets.map((secret) =>
@@ -37,7 +41,7 @@ export class Signer {
   }
 
   sign(id: string): string {
-    return `${id}.${signature(this.#keys[0], id)}`
+    return `${id}.${this.#signatures.get(id)}`
   }
 
   /** Returns the id of a token that was signed here. Undefined: it was not. */
@@ -46,10 +50,10 @@ export class Signer {
     if (id === undefined || given === undefined) return undefined
     // Compared as text, for several texts decode to the same bytes. Both have 43 characters.
     const text = Buffer.from(given)
-    const index = this.#keys.findIndex((key) =>
-      timingSafeEqual(text, Buffer.from(signature(key, id)))
-    )
-    return index === -1 ? undefined : { id, mustRenew: index > 0 }
+    const isRight = (other: string): boolean => timingSafeEqual(text, Buffer.from(other))
+    if (isRight(this.#signatures.get(id))) return { id, mustRenew: false }
+    const [, ...older] = this.#keys
+    return older.some((key) => isRight(signature(key, id))) ? { id, mustRenew: true } : undefined
   }
 }
 

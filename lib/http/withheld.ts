@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import type { IncomingHttpHeaders } from 'node:http'
 
 import type { HttpConfig } from './config.ts'
 import type { PresentedToken } from './request.ts'
@@ -25,6 +26,21 @@ export function whyWithheld(
   if (!cookieReach.includesPath(request)) return 'path'
   if (hasCookie || sameSite === 'none' || !isCrossSite(request)) return undefined
   return sameSite === 'lax' && isTopLevelNavigation(request) ? undefined : 'cross-site'
+}
+
+/**
+ * Whether a browser may have kept the session cookie back, although it sent others.
+ *
+ * @param request undefined past Fastify, where no route and no path of a page is known
+ */
+export function mayBeWithheld(
+  config: HttpConfig,
+  headers: IncomingHttpHeaders,
+  request: FastifyRequest | undefined,
+  presented: PresentedToken
+): boolean {
+  if (request !== undefined) return whyWithheld(config, request, presented, true) !== undefined
+  return config.cookieReach?.sameSite !== 'none' && headers['sec-fetch-site'] === 'cross-site'
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Entry } from './find.ts'
+import type { StoreClient } from './store-client.ts'
 import type { CommitAction } from '../../types/events.ts'
 import type { CookieAttributes, Transport } from '../../types/session.ts'
 
@@ -16,6 +17,25 @@ export interface PresentedId {
   readonly isUse: boolean
   /** What the id leads to, if that has been read already. */
   readonly found: Entry | undefined
+  /** The former sessions whose cookies it brings. Undefined: none, or `carryOver` is not set. */
+  readonly former: PresentedFormer | undefined
+}
+
+/** The former sessions whose cookies a request brings. */
+export interface PresentedFormer {
+  /** Whether their cookies are of no use any more. */
+  readonly isOver: boolean
+  /**
+   * Ends them, before a request ends its own session.
+   *
+   * @returns the keys under which they go on here, if they do
+   * @throws the failure of a store; then it may be done again
+   */
+  end(store: StoreClient): Promise<readonly string[]>
+  /** Removes what the former store still has of them, once they have ended. */
+  remove(store: StoreClient): Promise<void>
+  /** Ends them, where a request goes on under a new id: they count no more, if they ever did. */
+  supersede(store: StoreClient): Promise<void>
 }
 
 /** What it takes for a session to begin: the request itself, a write, or `regenerate()` alone. */

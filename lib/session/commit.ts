@@ -5,7 +5,7 @@ import { endDeparture, endSession } from './end.ts'
 import type { SessionState } from './state.ts'
 import { storeChanges } from './store-changes.ts'
 import { isTouchDue, touch, type Tools } from './touch.ts'
-import type { Snapshot } from './tracked-data.ts'
+import type { Snapshot } from './snapshot.ts'
 import { andThen } from './waiting.ts'
 import type { CommitAction, Status } from '../../types/events.ts'
 import type { MaybePromise } from '../../types/store.ts'
@@ -32,22 +32,28 @@ export interface CommitFacts {
 }
 
 /** What a commit is to do. */
-export type CommitPlan =
+export type CommitPlan = PlanHere | StorePlan
+
+/** A plan for which the store is not asked. */
+type PlanHere =
   /** The session ended while the request ran: drop its changes. */
   | { readonly kind: 'drop' }
-  /** `regenerate()` has departed from a session, and none goes on: what there is ends. */
-  | { readonly kind: 'end' }
   /** There is no session to store, or it could not be reached. */
   | {
       readonly kind: 'nothing'
       readonly reply: Exclude<CommitResult['reply'], 'id'>
     }
+  /** The record is as it should be. */
+  | { readonly kind: 'keep' }
+
+/** A plan for which it is. */
+type StorePlan =
+  /** `regenerate()` has departed from a session, and none goes on: what there is ends. */
+  | { readonly kind: 'end' }
   | { readonly kind: 'create' }
   | { readonly kind: 'replace' }
   /** Move the expiry, and have the store confirm the id. */
   | { readonly kind: 'touch' }
-  /** The record is as it should be. */
-  | { readonly kind: 'keep' }
 
 /** Decides what a commit does, by the facts alone. */
 export function planCommit(facts: CommitFacts): CommitPlan {
@@ -101,18 +107,31 @@ export function prepareCommit(
   return { plan, snapshot }
 }
 
-/** Does what was planned. @throws what `storeChanges()` throws */
-export function carryOut(
-  plan: CommitPlan,
-  state: SessionState,
-  snapshot: Snapshot,
-  tools: Tools
-): MaybePromise<CommitResult> {
+/** Whether a plan is one for which the store is asked. */
+export function needsStore(plan: CommitPlan): plan is StorePlan {
+  return plan.kind !== 'drop' && plan.kind !== 'nothing' && plan.kind !== 'keep'
+}
+
+/** Returns what comes of a plan for which the store is not asked. */
+export function resultOf(plan: PlanHere, state: SessionState): CommitResult {
   switch (plan.kind) {
     case 'drop':
       return gone
     case 'nothing':
       return results[plan.reply]
+    case 'keep':
+      return sendId(state, 'nothing', false)
+  }
+}
+
+/** Does what was planned. @throws what `storeChanges()` throws */
+export function carryOut(
+  plan: StorePlan,
+  state: SessionState,
+  snapshot: Snapshot,
+  tools: Tools
+): MaybePromise<CommitResult> {
+  switch (plan.kind) {
     case 'end':
       return end(state, tools)
     case 'create':
@@ -129,8 +148,6 @@ export function carryOut(
         if (outcome === 'failed') return nothing
         return outcome === 'gone' ? gone : sendId(state, 'touched')
       })
-    case 'keep':
-      return sendId(state, 'nothing', false)
   }
 }
 

@@ -19,12 +19,13 @@ export async function destroySession(
   const held = state.data.read()
   await endSession(store, state, config)
   state.startOver('destroyed')
+  config.ends.ended(state)
   state.data.remove(held)
 }
 
 /**
- * Ends what the store has of a session: what the presented id has led to, wherever that is now, and
- * what this request has stored.
+ * Ends what the store has of a session: what the presented id has led to, wherever that is now,
+ * what this request has stored, and the former sessions whose cookies it brings.
  */
 export async function endSession(
   store: StoreClient,
@@ -33,6 +34,8 @@ export async function endSession(
 ): Promise<void> {
   const { stored } = state
   const { led } = state.moving
+  const { former } = state.cookie
+  const carriedOver = former === undefined ? [] : await former.end(store)
   const all = [led, stored?.publicId === led?.publicId ? undefined : stored]
   let isRemoved = false
   for (const each of all) {
@@ -41,6 +44,8 @@ export async function endSession(
     isRemoved = true
     if (each !== led || !led.isLate) state.recordRemoved(each)
   }
+  for (const key of carriedOver) await endAt(store, config, key)
+  if (former !== undefined) await former.remove(store)
   if (!isRemoved && (led ?? stored) !== undefined) state.markGone()
 }
 
@@ -64,13 +69,14 @@ export async function endDeparture(
  */
 export async function endAt(
   store: StoreClient,
-  { sessionName }: SessionConfig,
+  { sessionName, former }: SessionConfig,
   key: string,
   follows = true
 ): Promise<boolean> {
   let next: string | undefined = key
   while (next !== undefined) {
     const session: string = next
+    if (former !== undefined) await former.endWith(store, session)
     const ended = await store.delete(session)
     if (isTrace(ended) && !follows) return false
     next = isTrace(ended) ? ended.successor : undefined // mutant: follow
@@ -125,6 +131,7 @@ export function regenerateSession(state: SessionState, config: SessionConfig, ke
     if (missed) state.moving.miss(missed.successor, keepBoth(missed.keep, keep))
   }
   state.data.attributes = snapshot.attributes
+  state.data.former = snapshot.former
   // All of it: who is signed in stays so. A part of it goes on as nobody's.
   if (keep.keys === 'all' && login !== undefined && lineage !== undefined) {
     belongTo(state, config, login, { lineage, signIn })

@@ -17,7 +17,9 @@ export function readKeep(keys: unknown = [], options: unknown = {}): Keep {
     typeof keepLifetime !== 'boolean' ||
     Object.keys(rest).length > 0
   ) {
-    throw new SessionError('HOLDFAST_VALUE_INVALID')
+    throw new SessionError('HOLDFAST_VALUE_INVALID', {
+      detail: "the keys that go along are an array or 'all'; the option is { keepLifetime: true }"
+    })
   }
   return { keys, lifetime: keepLifetime }
 }

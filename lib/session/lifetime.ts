@@ -1,4 +1,3 @@
-import type { Clock } from '../../types/clock.ts'
 import type { SessionRecord } from '../../types/store.ts'
 
 /** How long sessions live, in milliseconds. */
@@ -9,11 +8,10 @@ export interface Lifetimes {
   readonly absolute: number
 }
 
-/** What lifetimes depend on. */
-interface LifetimeConfig {
-  readonly clock: Clock
+/** The lifetimes, and the present instant. */
+interface Moment {
+  readonly now: number
   readonly lifetimes: Lifetimes
-  readonly touchAfter: number
 }
 
 /**
@@ -70,10 +68,10 @@ export function nextExpiry(
   stored: SessionRecord,
   timeout: IdleTimeout,
   isUse: boolean,
-  { clock, lifetimes }: Pick<LifetimeConfig, 'clock' | 'lifetimes'>
+  { now, lifetimes }: Moment
 ): number {
   const idle = idleOf(timeout)
-  const moved = Math.min(clock.now() + idle, stored.createdAt + lifetimes.absolute)
+  const moved = Math.min(now + idle, stored.createdAt + lifetimes.absolute)
   const isShorter = idle < idleOf(stored)
   if (isUse) return isShorter ? moved : Math.max(moved, stored.expiresAt)
   return isShorter ? Math.min(moved, stored.expiresAt) : stored.expiresAt
@@ -86,12 +84,12 @@ const requestTime = 5 * 60 * 1000
  * Whether a session may end by disuse while the request that uses it is under way. The request has
  * come in time, and moves the expiry before it goes on.
  */
-export function endsSoon(record: SessionRecord, config: LifetimeConfig): boolean {
-  const left = record.expiresAt - config.clock.now()
+export function endsSoon(record: SessionRecord, now: number, lifetimes: Lifetimes): boolean {
+  const left = record.expiresAt - now
   if (left >= requestTime) return false
-  const timeout = nextTimeout(record, record.maxAge, true, config.lifetimes)
+  const timeout = nextTimeout(record, record.maxAge, true, lifetimes)
   const idle = idleOf(timeout)
-  const gain = nextExpiry(record, timeout, true, config) - record.expiresAt
+  const gain = nextExpiry(record, timeout, true, { now, lifetimes }) - record.expiresAt
   return left < idle / 2 && gain >= Math.min(1000, idle / 2)
 }
 
@@ -113,7 +111,7 @@ export function secondsUntil(expiresAt: number, now: number): number {
 }
 
 /** Seconds: the longest that browsers keep a cookie (RFC 6265bis, 5.5). */
-const maxCookieAge = 400 * 24 * 60 * 60
+export const maxCookieAge: number = 400 * 24 * 60 * 60
 
 /** Whether a number of seconds can be the idle lifetime of a session, and so of its cookie. */
 export function isLifetime(seconds: unknown): seconds is number {
@@ -137,13 +135,10 @@ export interface CookieUse {
   readonly leastGain: number
 }
 
-/** What the renewal of the cookie of a session with this idle timeout depends on now. */
-export function cookieUse(
-  timeout: IdleTimeout,
-  { clock, touchAfter }: Pick<LifetimeConfig, 'clock' | 'touchAfter'>
-): CookieUse {
+/** What the renewal of the cookie of a session with this idle timeout depends on. */
+export function cookieUse(timeout: IdleTimeout, touchAfter: number, now: number): CookieUse {
   return {
-    now: clock.now(),
+    now,
     idle: idleOf(timeout),
     leastGain: leastGain(touchAfter, timeout.maxAge)
   }

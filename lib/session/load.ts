@@ -95,13 +95,17 @@ function take(
     if (isAdopted) return state.identity.adopt()
     publishUnknown(context, state, presented, undefined)
     state.rejectPresentedId()
-  } else if (!isLiveHere(entry, config)) {
-    publishUnknown(context, state, presented, entry)
-    state.rejectPresentedId()
-    state.moving.meetExpired(entry)
   } else {
+    const now = config.clock.now()
+    if (!isLive(entry, now, config.lifetimes)) {
+      publishUnknown(context, state, presented, entry)
+      state.rejectPresentedId()
+      state.moving.meetExpired(entry)
+      return
+    }
     state.load(entry)
-    if (presented.isUse && !isAgain && endsSoon(entry, config)) return useNow(context, loading)
+    const mayEnd = presented.isUse && !isAgain && endsSoon(entry, now, config.lifetimes)
+    if (mayEnd) return useNow(context, loading)
   }
 }
 
@@ -164,7 +168,8 @@ const nothingPresented: PresentedId = Object.freeze({
   cookieId: undefined,
   mustRenew: false,
   isUse: true,
-  found: undefined
+  found: undefined,
+  former: undefined
 })
 
 function publishUnknown(

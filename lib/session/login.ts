@@ -62,7 +62,7 @@ export function readInfo(info: unknown): unknown {
 }
 
 /** Returns a login as the notes have it. */
-function writeLogin({ subject, authenticatedAt, info }: Login): string {
+export function writeLogin({ subject, authenticatedAt, info }: Login): string {
   return encodeNote([subject, authenticatedAt, ...(info === undefined ? [] : [info])])
 }
 

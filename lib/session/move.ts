@@ -1,3 +1,4 @@
+import { isTimeout } from '../errors.ts'
 import { merge } from './merge.ts'
 import { assertInTime } from './admission.ts'
 import type { WriteResult, Written } from './batch.ts'
@@ -7,7 +8,6 @@ import { arrive, giveUp, gone, removeSuccessor, type Move, type MoveTools } from
 import type { Departure } from './moving.ts'
 import { prepareRecord, type Attempt, type Write } from './prepare-record.ts'
 import { ask, type Answer } from './send.ts'
-import { isTimeout } from './store-client.ts'
 import { isTrace, traceLife } from './trace.ts'
 import { readDeparture } from './unread.ts'
 import { sameLife } from './version.ts'

@@ -2,7 +2,7 @@ import type { CookieUse } from './lifetime.ts'
 import type { CookieAttributes } from '../../types/session.ts'
 import type { SessionRecord } from '../../types/store.ts'
 
-/** What a record notes of the session's cookie, and of who is signed in. */
+/** What a record notes of the session's cookie, of who is signed in, and of where it comes from. */
 export interface Notes {
   /**
    * Until when the browser is known to have the cookie, in milliseconds after the session's
@@ -16,36 +16,41 @@ export interface Notes {
   readonly attributes: string
   /** Who is signed in, as text. The empty text for nobody. */
   readonly login: string
+  /** The former session that it goes on from, if that lives on beside it, as text. */
+  readonly former: string
 }
 
 export const noNotes: Notes = Object.freeze({
   heldFor: undefined,
   isSentSince: false,
   attributes: '',
-  login: ''
+  login: '',
+  former: ''
 })
 
 /** Reads the notes of a record. */
 export function readNotes({ notes }: Pick<SessionRecord, 'notes'>): Notes {
   if (notes === undefined) return noNotes
-  const [, heldFor, sent, attributes = '', login = ''] =
-    /^(-?\d+)?(!?)(?:&([^&]*))?(?:&(.*))?$/.exec(notes) ?? []
+  const [, heldFor, sent, attributes = '', login = '', former = ''] =
+    /^(-?\d+)?(!?)(?:&([^&]*))?(?:&([^&]*))?(?:&(.*))?$/.exec(notes) ?? []
   return {
     heldFor: heldFor === undefined ? undefined : Number(heldFor),
     isSentSince: sent === '!',
     attributes,
-    login
+    login,
+    former
   }
 }
 
 /** Returns the notes as a record keeps them: without white space. Undefined: there are none. */
 export function writeNotes(notes: Notes): string | undefined {
-  const { heldFor, isSentSince, attributes, login } = notes
+  const { heldFor, isSentSince, attributes, login, former } = notes
+  const rest = [attributes, login, former]
+  while (rest.at(-1) === '') rest.pop()
   const text =
     (heldFor === undefined ? '' : String(heldFor)) +
     (isSentSince ? '!' : '') +
-    (attributes === '' && login === '' ? '' : `&${attributes}`) +
-    (login === '' ? '' : `&${login}`)
+    rest.map((note) => `&${note}`).join('')
   return text === '' ? undefined : text
 }
 

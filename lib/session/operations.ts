@@ -1,18 +1,18 @@
 import { SessionError } from '../errors.ts'
 import type { SessionClient } from './client.ts'
 import type { SessionConfig } from './config.ts'
-import { followData, guardSubject } from './data-subject.ts'
 import { writeAttributes } from './notes.ts'
 import { destroySession, regenerateSession } from './end.ts'
 import { readKeep } from './keep.ts'
+import { reload } from './reload.ts'
 import { save } from './save.ts'
-import { assertDeliverable, assertReachable, assertStorable, canDeliverId } from './reach.ts'
+import { assertDeliverable, canDeliverId } from './reach.ts'
 import type { SessionOperations } from './session-parts.ts'
 import { reauthenticate, signIn } from './sign-in.ts'
 import type { SessionState } from './state.ts'
 import { withStore, type StoreClient } from './store-client.ts'
-import { storeChanges } from './store-changes.ts'
 import { isOfCookie, touch, type Tools } from './touch.ts'
+import { update } from './update.ts'
 import type { OperationQueue } from './waiting.ts'
 import type { Writer } from './write.ts'
 import type { CookieAttributes, SessionData } from '../../types/session.ts'
@@ -72,35 +72,27 @@ export class Operations implements SessionOperations {
   }
 
   update<Result>(change: (draft: SessionData) => Result): Promise<Result> {
-    return this.#run(async (store) => {
-      if (typeof change !== 'function') throw new SessionError('HOLDFAST_VALUE_INVALID')
-      assertStorable(this.#state)
-      assertReachable(this.#state, this.#client)
-      const { config } = this.#context
-      if (config.subjectOf !== undefined && this.#client !== undefined) {
-        const canMove = canDeliverId(this.#state, this.#client)
-        await followData(config, this.#state, store, canMove)
-      }
-      const guarded = guardSubject(config, change)
-      // The reply need not come to its commit, and then brings no cookie.
-      const tools = { ...this.#tools(store), isCookieSent: false }
-      const changes = { snapshot: this.#state.snapshot(), change: guarded }
-      const stored = await storeChanges(tools, this.#state, changes)
-      if (stored.kind === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
-      return stored.result
-    })
+    return this.#run((store) => update(this.#state, this.#client, this.#tools(store), change))
   }
 
   save(): Promise<void> {
     return this.#run((store) => save(this.#state, this.#client, () => this.#tools(store)))
   }
 
+  reload(): Promise<void> {
+    const { config } = this.#context
+    // If it fails, the request may go on with what it has read.
+    return this.#run((store) => reload(store, this.#state, config), false)
+  }
+
   regenerate(keep: unknown, options: unknown): Promise<void> {
-    return this.#run(async () => {
+    return this.#run(async (store) => {
       const how = readKeep(keep, options)
       assertDeliverable(this.#state, this.#client)
       regenerateSession(this.#state, this.#context.config, how)
       this.#leaveBehind()
+      const { former } = this.#state.cookie
+      if (former !== undefined) await former.supersede(store)
     })
   }
 
@@ -123,12 +115,16 @@ export class Operations implements SessionOperations {
     this.#client?.sessionChanged()
   }
 
-  #run<Result>(operation: (store: StoreClient) => Promise<Result>): Promise<Result> {
+  /** @param isNeeded whether the request fails if this does */
+  #run<Result>(
+    operation: (store: StoreClient) => Promise<Result>,
+    isNeeded = true
+  ): Promise<Result> {
     return this.#queue.run(
       () => withStore(this.#context.config, operation),
       (error) => {
         if (this.#state.status === 'gone') this.#withdraw()
-        if (error instanceof SessionError) this.#noteFailure(error)
+        if (isNeeded && error instanceof SessionError) this.#noteFailure(error)
       }
     )
   }

@@ -1,10 +1,12 @@
 import { SessionError } from '../errors.ts'
+import type { Codec } from './codec.ts'
 import type { SessionConfig } from './config.ts'
+import { draftOf } from './draft.ts'
 import type { Identity, SignIn } from './id.ts'
 import { moveNotes, noNotes, readNotes, writeNotes } from './notes.ts'
-import { cookieUse, expiry, nextExpiry, nextTimeout, type IdleTimeout } from './lifetime.ts'
+import { cookieUse, expiry, nextExpiry, nextTimeout, type CookieUse } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
-import { draftOf, isReserved } from './session.ts'
+import { isReserved } from './session.ts'
 import { versionAfter } from './version.ts'
 import { isPromise } from './waiting.ts'
 import type { SessionData } from '../../types/session.ts'
@@ -23,6 +25,8 @@ export interface Write<Result> {
   readonly attributes: string
   /** Who is signed in now, as the notes have it. */
   readonly login: string
+  /** The former session that it goes on from, as the notes have it. */
+  readonly former: string
   /** Whether a reply is going to send the cookie to the browser that has it. */
   readonly isCookieSent: boolean
   /** Whether the write is a use of the session, which moves its expiry. */
@@ -69,11 +73,14 @@ export function prepareRecord<Result>(
   const maxAge = write.maxAge === base?.maxAge ? theirs?.maxAge : write.maxAge
   const timeout = nextTimeout(theirs, maxAge, write.isUse, config.lifetimes)
   const createdAt = theirs?.createdAt ?? write.createdAt
+  const { lifetimes, touchAfter } = config
+  const now = config.clock.now()
   const expiresAt =
     theirs === undefined
-      ? expiry(config.clock.now(), createdAt, maxAge, config.lifetimes)
-      : nextExpiry(theirs, timeout, write.isUse, config)
-  const notes = notesFor(config, write, theirs, { expiresAt, timeout })
+      ? expiry(now, createdAt, maxAge, lifetimes)
+      : nextExpiry(theirs, timeout, write.isUse, { now, lifetimes })
+  const use = cookieUse(timeout, touchAfter, now)
+  const notes = notesFor(write, theirs, expiresAt, use)
   const record = {
     data,
     version: versionAfter(theirs?.version, notes !== undefined, write.identity.lineage),
@@ -87,20 +94,31 @@ export function prepareRecord<Result>(
 
 /** Returns what the record notes. */
 function notesFor(
-  config: SessionConfig,
-  write: Pick<Write<unknown>, 'base' | 'attributes' | 'login' | 'isCookieSent'>,
+  write: Pick<Write<unknown>, 'base' | 'attributes' | 'login' | 'former' | 'isCookieSent'>,
   theirs: SessionRecord | undefined,
-  { expiresAt, timeout }: { readonly expiresAt: number; readonly timeout: IdleTimeout }
+  expiresAt: number,
+  use: CookieUse
 ): string | undefined {
-  const { base, isCookieSent } = write
+  const { base, former, isCookieSent } = write
   let { attributes, login } = write
-  if (theirs === undefined) return writeNotes({ ...noNotes, attributes, login })
+  if (theirs === undefined) return writeNotes({ ...noNotes, attributes, login, former })
   const before = base === undefined ? noNotes : readNotes(base)
   const now = readNotes(theirs)
   if (attributes === before.attributes) ({ attributes } = now)
   if (login === before.login) ({ login } = now)
-  const moved = moveNotes(theirs, expiresAt, isCookieSent, cookieUse(timeout, config))
-  return writeNotes({ ...moved, attributes, login })
+  const moved = moveNotes(theirs, expiresAt, isCookieSent, use)
+  return writeNotes({ ...moved, attributes, login, former: now.former })
+}
+
+/** Returns what a change makes of data, as text, and its result. */
+export function applyTo<Result>(
+  codec: Codec,
+  text: string,
+  change: (draft: SessionData) => Result
+): { readonly data: string; readonly result: Result } {
+  const draft = codec.parse(text)
+  const result = applyChange(change, draft)
+  return { data: codec.stringify({ ...draft }), result }
 }
 
 /** Lets the caller's function change the draft. */

@@ -1,4 +1,4 @@
-import type { PresentedId } from './client.ts'
+import type { PresentedFormer, PresentedId } from './client.ts'
 
 /** What became of the session cookie that a request presented. */
 export class PresentedCookie {
@@ -9,6 +9,11 @@ export class PresentedCookie {
 
   constructor(presented: PresentedId) {
     this.#presented = presented
+  }
+
+  /** The former sessions whose cookies came with it. */
+  get former(): PresentedFormer | undefined {
+    return this.#presented.former
   }
 
   /** The attributes of its own with which it was last sent, as the record notes them. */

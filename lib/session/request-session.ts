@@ -1,6 +1,6 @@
 import { fault } from '../events.ts'
 import type { CommitResult, PresentedId, SessionClient } from './client.ts'
-import { carryOut, prepareCommit } from './commit.ts'
+import { carryOut, needsStore, prepareCommit, resultOf } from './commit.ts'
 import type { SessionConfig } from './config.ts'
 import type { Data } from './merge.ts'
 import { followData } from './data-subject.ts'
@@ -104,6 +104,7 @@ export class RequestSession {
       beginsWith: (this.#client as SessionClient).beginsWith,
       mustSendId: state.mustSendId
     })
+    if (!needsStore(plan)) return this.#logIfDropped(resultOf(plan, state), state)
     const { writer } = this.#context
     const log = this.#client?.log
     const isCookieSent = isOfCookie(state)
@@ -134,7 +135,7 @@ export class RequestSession {
       this.#client?.log.warn(details, 'the stored session cannot be read here')
     }
     this.#operations ??= new Operations(this.#context, state, this.#queue, this.#client)
-    const info = new StateInfo(state, this.#presented, config)
+    const info = new StateInfo(state, this.#presented, config, this.#client)
     const session = new Session(info, this.#operations, data ?? {})
     state.data.open(session)
     this.#client?.sessionOpened()

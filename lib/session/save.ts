@@ -1,5 +1,5 @@
 import type { SessionClient } from './client.ts'
-import { carryOut, prepareCommit } from './commit.ts'
+import { carryOut, needsStore, prepareCommit, resultOf } from './commit.ts'
 import { followData } from './data-subject.ts'
 import { SessionError } from '../errors.ts'
 import { assertReachable, assertStorable, canDeliverId } from './reach.ts'
@@ -23,7 +23,9 @@ export async function save(
     mustSendId
   })
   if (plan.kind === 'create' || snapshot.text !== '') assertReachable(state, client)
-  const result = await carryOut(plan, state, snapshot, tools())
+  const result = needsStore(plan)
+    ? await carryOut(plan, state, snapshot, tools())
+    : resultOf(plan, state)
   if (result.action === 'gone') throw new SessionError('HOLDFAST_SESSION_GONE')
   // The commit has to send it again, and has the last word.
   if (result.reply === 'id' && result.isConfirmed) state.announceId()

@@ -1,6 +1,6 @@
-import { SessionError } from '../errors.ts'
+import { isTimeout, SessionError } from '../errors.ts'
 import type { Batch } from './batch.ts'
-import { isTimeout, type StoreClient } from './store-client.ts'
+import type { StoreClient } from './store-client.ts'
 import { isTrace } from './trace.ts'
 import { includesWrite, remembersSince, sameLife } from './version.ts'
 import { isPromise } from './waiting.ts'

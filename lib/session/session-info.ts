@@ -1,4 +1,4 @@
-import type { PresentedId } from './client.ts'
+import type { PresentedId, SessionClient } from './client.ts'
 import type { SessionConfig } from './config.ts'
 import { loginOf, type Login } from './login.ts'
 import type { SessionInfo } from './session-parts.ts'
@@ -10,8 +10,16 @@ export class StateInfo implements SessionInfo {
   readonly #state: SessionState
   readonly #presented: PresentedId
   readonly #config: SessionConfig
+  readonly #client: SessionClient | undefined
 
-  constructor(state: SessionState, presented: PresentedId, config: SessionConfig) {
+  /** @param client undefined: the session is that of no request */
+  constructor(
+    state: SessionState,
+    presented: PresentedId,
+    config: SessionConfig,
+    client: SessionClient | undefined
+  ) {
+    this.#client = client
     this.#state = state
     this.#presented = presented
     this.#config = config
@@ -23,6 +31,10 @@ export class StateInfo implements SessionInfo {
 
   showPublicId(): string {
     return this.#state.identity.show().handle
+  }
+
+  get signal(): AbortSignal {
+    return this.#config.ends.signalOf(this.#state, this.#client)
   }
 
   get isSigningIn(): boolean {

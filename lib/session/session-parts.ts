@@ -8,6 +8,8 @@ export interface SessionInfo extends Pick<
   /** Returns the id, which the handler may now have put somewhere: it will not be replaced. */
   showId(): string
   showPublicId(): string
+  /** Aborts when the session ends. */
+  readonly signal: AbortSignal
   /** Whether a sign-in waits for the commit. */
   readonly isSigningIn: boolean
   get maxAge(): number
@@ -17,7 +19,7 @@ export interface SessionInfo extends Pick<
 /** What a session asks of the request that it belongs to. */
 export interface SessionOperations extends Pick<
   SessionMembers,
-  'options' | 'touch' | 'update' | 'save' | 'destroy'
+  'options' | 'touch' | 'update' | 'save' | 'reload' | 'destroy'
 > {
   /** Whether the browser may have kept the session cookie back. */
   readonly isCookieWithheld: boolean

@@ -62,6 +62,10 @@ export class Session implements SessionMembers {
     return this.#info.authenticatedAt
   }
 
+  get signal(): AbortSignal {
+    return this.#info.signal
+  }
+
   get(key: string): any {
     return Object.hasOwn(this, key) ? (this as Data)[key] : this.#hidden?.[key]
   }
@@ -89,6 +93,10 @@ export class Session implements SessionMembers {
   save(...callback: unknown[]): Promise<void> {
     refuseCallback(callback)
     return this.#operations.save()
+  }
+
+  reload(): Promise<void> {
+    return this.#operations.reload()
   }
 
   regenerate(keep?: unknown, options?: unknown, ...callback: unknown[]): Promise<void> {
@@ -177,20 +185,13 @@ function refuseCallback(given: readonly unknown[]): void {
 }
 
 // Names that are kept free for later read as undefined.
-sealMembers(Session.prototype, ['signal', 'cookie', 'reload'])
+sealMembers(Session.prototype, ['cookie'])
 Object.freeze(Session)
 
-const reserved: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Session.prototype))
+/** The names that no key of the data can have. */
+export const reserved: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Session.prototype))
 
 /** Whether a key is the name of a member, or kept free for one. */
 export function isReserved(key: string): boolean {
   return reserved.has(key)
-}
-
-/** What a draft inherits: the reserved names, which read as undefined and can't be set. */
-const draftMembers = sealMembers({}, [...reserved])
-
-/** Makes a draft of data: a key that it does not have, and that is reserved, can't be set. */
-export function draftOf(data: Data): Data {
-  return Object.setPrototypeOf(data, draftMembers) as Data
 }

@@ -6,7 +6,8 @@ import { expiry } from './lifetime.ts'
 import { Moving, type Departure, type Stored } from './moving.ts'
 import { PresentedCookie } from './presented-cookie.ts'
 import { isQuiet } from './trace.ts'
-import { emptySnapshot, TrackedData, type Snapshot } from './tracked-data.ts'
+import { emptySnapshot, type Snapshot } from './snapshot.ts'
+import { TrackedData } from './tracked-data.ts'
 import { Use } from './use.ts'
 import type { Status } from '../../types/events.ts'
 import type { SessionRecord, SessionTrace } from '../../types/store.ts'
@@ -164,6 +165,12 @@ export class SessionState {
   recordTouched(record: SessionRecord): void {
     this.#record = record
     this.use.touched()
+  }
+
+  /** The record was read again. What the request has changed, and not stored, stays. */
+  recordReread(record: SessionRecord): void {
+    this.data.reread(record)
+    this.#record = record
   }
 
   /** This request has removed the record of an id. */

@@ -7,7 +7,7 @@ import type { Write } from './prepare-record.ts'
 import { isRefusal } from './send.ts'
 import type { SessionState } from './state.ts'
 import type { StoreClient } from './store-client.ts'
-import type { Snapshot } from './tracked-data.ts'
+import type { Snapshot } from './snapshot.ts'
 import { mintToken } from './version.ts'
 import { andThen } from './waiting.ts'
 import type { Writer } from './write.ts'
@@ -61,6 +61,7 @@ export function storeChanges<Result>(
     if (result.kind === 'gone') return goneFor(state)
     if (departure !== undefined) state.arrived(departure)
     state.recordWritten(result.record, changes.snapshot)
+    tools.config.ends.stored(state)
     if (result.hasMoved) state.markGone()
     return result
   })
@@ -122,6 +123,7 @@ function writeOf<Result>(
     maxAge: snapshot.maxAge,
     attributes: snapshot.attributes,
     login: snapshot.login,
+    former: snapshot.former,
     isCookieSent,
     isUse,
     createdAt,

@@ -1,8 +1,12 @@
-import { SessionError } from '../errors.ts'
+import { isTimeout, SessionError } from '../errors.ts'
 import { fault } from '../events.ts'
+import type { Ends } from './ends.ts'
+import { looksOf } from './looks.ts'
+import { moveOf, tellingOfDelete, tellingOfMove } from './telling.ts'
 import { isPromise } from './waiting.ts'
 import type { Clock, Timer } from '../../types/clock.ts'
 import type { SessionEvents } from '../../types/events.ts'
+import type { SessionFeed } from '../../types/feed.ts'
 import { SubjectClient } from './subject-client.ts'
 import { subjectOf } from '../subject-key.ts'
 import type { MaybePromise, SessionRecord, SessionStore, SessionTrace } from '../../types/store.ts'
@@ -14,6 +18,8 @@ export interface StoreConfig {
   /** Milliseconds. */
   readonly storeTimeout: number
   readonly clock: Clock
+  /** Those who wait for an end, in this process. */
+  readonly ends: Ends
 }
 
 /** Does one piece of work on the store, under one deadline. Returns its result. */
@@ -75,11 +81,16 @@ export class StoreClient {
 
   /** Repeats the call once if it fails: it may be made twice. */
   delete(key: string): MaybePromise<SessionRecord | SessionTrace | true | undefined> {
-    return this.#retryOnce('delete', key, () => this.#config.store.delete(key))
+    return tellingOfDelete(this.#config.ends, key, () =>
+      this.#retryOnce('delete', key, () => this.#config.store.delete(key))
+    )
   }
 
   retire(key: string, trace: SessionTrace): MaybePromise<boolean> {
-    return this.#call('retire', key, () => this.#config.store.retire(key, trace))
+    const { successor } = trace
+    return tellingOfMove(this.#config.ends, { key, successor }, () =>
+      this.#call('retire', key, () => this.#config.store.retire(key, trace))
+    )
   }
 
   /** Whether the store moves a session, which stays its subject's, in one step. */
@@ -87,23 +98,26 @@ export class StoreClient {
     return subjectOf(key) !== undefined || this.#config.store.move !== undefined
   }
 
-  /** @param stamp under which a session of a subject moves. Default: under any */
-  move(
-    key: string,
-    record: SessionRecord,
-    trace: SessionTrace,
-    stamp?: string
-  ): MaybePromise<boolean> {
-    if (subjectOf(key) !== undefined) return this.subjects.move(key, record, trace, stamp)
+  move(...given: [...Parameters<Move>, stamp?: string]): MaybePromise<boolean> {
+    const [key, record, trace] = given
+    if (subjectOf(key) !== undefined) return this.subjects.move(...given)
     const store = this.#config.store as Required<SessionStore>
-    return this.#call('move', key, () => store.move(key, record, trace))
+    return tellingOfMove(this.#config.ends, moveOf(key, record, trace), () =>
+      this.#call('move', key, () => store.move(key, record, trace))
+    )
+  }
+
+  look(feed: SessionFeed, keys: readonly string[]): ReturnType<SessionFeed['look']> {
+    const [only = ''] = keys.length > 1 ? [] : keys
+    return this.#call('look', only, () => looksOf(feed, keys))
   }
 
   /** The sessions of subjects. @throws HOLDFAST_SUBJECTS_UNSUPPORTED */
   get subjects(): SubjectClient {
     return new SubjectClient(this.#config.store.subjects, {
       once: (method, subject, call) => this.#call(method, subject, call),
-      twice: (method, subject, call) => this.#retryOnce(method, subject, call)
+      twice: (method, subject, call) => this.#retryOnce(method, subject, call),
+      ends: this.#config.ends
     })
   }
 
@@ -179,8 +193,4 @@ export class StoreClient {
 }
 
 type Method = SessionEvents['fault']['verb']
-
-/** Whether an operation ran out of time: there is none left to try again. */
-export function isTimeout(error: unknown): boolean {
-  return error instanceof SessionError && error.code === 'HOLDFAST_STORE_TIMEOUT'
-}
+type Move = Required<SessionStore>['move']

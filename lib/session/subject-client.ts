@@ -1,4 +1,7 @@
 import { SessionError } from '../errors.ts'
+import type { Ends } from './ends.ts'
+import { moveOf, telling, tellingOfMove } from './telling.ts'
+import { subjectOf } from '../subject-key.ts'
 import type { SessionEvents } from '../../types/events.ts'
 import type { MaybePromise, SessionPage, SessionRecord, SubjectStore } from '../../types/store.ts'
 
@@ -13,6 +16,8 @@ type Call = <T>(
 interface Calls {
   readonly once: Call
   readonly twice: Call
+  /** Those who wait for an end. */
+  readonly ends: Ends
 }
 
 /** The sessions of subjects in the store, for one operation. Subjects are as their keys have them. */
@@ -44,23 +49,50 @@ export class SubjectClient {
     record: SessionRecord,
     under: Parameters<SubjectStore['create']>[2]
   ): MaybePromise<'created' | 'taken' | 'refused'> {
-    return this.#calls.once('create', key, () => this.#subjects.create(key, record, under))
+    const subject = subjectOf(key)
+    const create = (): MaybePromise<'created' | 'taken' | 'refused'> =>
+      this.#calls.once('create', key, () => this.#subjects.create(key, record, under))
+    const { instead = [] } = under
+    if (instead.length === 0) return create()
+    const isEnded = (lineage: string): boolean => instead.includes(lineage)
+    const about = { reason: 'limit', subject, isEnded } as const
+    return telling(this.#calls.ends, about, create, (waiting, made) =>
+      made === 'created' ? waiting.ended('limit') : undefined
+    )
   }
 
   move(...given: Parameters<SubjectStore['move']>): MaybePromise<boolean> {
-    return this.#calls.once('move', given[0], () => this.#subjects.move(...given))
+    const [key, record, trace] = given
+    return tellingOfMove(this.#calls.ends, moveOf(key, record, trace), () =>
+      this.#calls.once('move', key, () => this.#subjects.move(...given))
+    )
   }
 
   /** Not repeated: a call that comes late would end what has begun since. */
   endAll(subject: string, except?: string): MaybePromise<boolean> {
-    return this.#calls.once('endAll', subject, () => this.#subjects.endAll(subject, except))
+    return telling(
+      this.#calls.ends,
+      { reason: 'all destroyed', subject, isEnded: (lineage) => lineage !== except },
+      () => this.#calls.once('endAll', subject, () => this.#subjects.endAll(subject, except)),
+      (waiting, isSpared) => waiting.ended('all destroyed', isSpared ? undefined : () => true)
+    )
   }
 
   endOne(subject: string, lineage: string): MaybePromise<boolean> {
-    return this.#calls.twice('endOne', subject, () => this.#subjects.endOne(subject, lineage))
+    return telling(
+      this.#calls.ends,
+      { reason: 'destroyed', subject, isEnded: (each) => each === lineage },
+      () => this.#calls.twice('endOne', subject, () => this.#subjects.endOne(subject, lineage)),
+      (waiting, isEnded) => (isEnded ? waiting.ended('destroyed') : waiting.unknown('destroyed'))
+    )
   }
 
   endEverything(): MaybePromise<void> {
-    return this.#calls.once('endEverything', '', () => this.#subjects.endEverything())
+    return telling(
+      this.#calls.ends,
+      { reason: 'all destroyed' },
+      () => this.#calls.once('endEverything', '', () => this.#subjects.endEverything()),
+      (waiting) => waiting.ended('all destroyed')
+    )
   }
 }

@@ -132,6 +132,10 @@ export async function endByHandle(
   handle: { readonly subject: string; readonly lineage: string }
 ): Promise<boolean> {
   return withStore(config, async (store) => {
+    if (config.former !== undefined) {
+      const key = await store.subjects.find(handle.subject, handle.lineage)
+      if (key !== undefined) await config.former.endWith(store, key)
+    }
     const wasListed = await store.subjects.endOne(handle.subject, handle.lineage)
     if (!wasListed && !store.isRetried) return false
     if (destroyed.hasSubscribers) {

@@ -1,7 +1,7 @@
 import type { Log } from './client.ts'
 import type { SessionConfig } from './config.ts'
 import { isCookieDue, moveNotes, readNotes, tolerance, writeNotes } from './notes.ts'
-import { cookieUse, nextExpiry, nextTimeout, type IdleTimeout } from './lifetime.ts'
+import { cookieUse, nextExpiry, nextTimeout, type IdleTimeout, type Lifetimes } from './lifetime.ts'
 import type { SessionState } from './state.ts'
 import type { StoreClient } from './store-client.ts'
 import { nextVersion } from './version.ts'
@@ -35,8 +35,9 @@ export function isTouchDue(state: SessionState, config: SessionConfig): boolean 
   const { record } = state
   if (record === undefined) return false
   if (state.use.isTouchRequested || config.touchAfter === 0) return true
-  const { timeout, expiresAt } = afterTouch(state, record, config)
-  const use = cookieUse(timeout, config)
+  const now = config.clock.now()
+  const { timeout, expiresAt } = afterTouch(state, record, config.lifetimes, now)
+  const use = cookieUse(timeout, config.touchAfter, now)
   return (
     expiresAt - record.expiresAt >= use.leastGain ||
     isOtherDefault(record, timeout, use.now) ||
@@ -70,9 +71,10 @@ function send(
   tools: Tools
 ): MaybePromise<'touched' | 'gone'> {
   const { config, store } = tools
-  const next = afterTouch(state, record, config)
+  const now = config.clock.now()
+  const next = afterTouch(state, record, config.lifetimes, now)
   const { expiresAt } = next
-  const noted = withNotes(record, next, tools)
+  const noted = withNotes(record, next, tools, now)
   const key = state.identity.publicId
   const move = (): MaybePromise<'touched' | 'gone'> =>
     andThen(store.touch(key, expiresAt), (liveUntil) => {
@@ -99,10 +101,11 @@ function send(
 function withNotes(
   record: SessionRecord,
   { timeout, expiresAt }: AfterTouch,
-  { config, isCookieSent }: Tools
+  { config, isCookieSent }: Tools,
+  now: number
 ): SessionRecord | undefined {
-  const use = cookieUse(timeout, config)
-  const { heldFor, attributes, login } = readNotes(record)
+  const use = cookieUse(timeout, config.touchAfter, now)
+  const { heldFor, attributes, login, former } = readNotes(record)
   const isNews = isCookieSent
     ? heldFor === undefined || isCookieDue(record, expiresAt, use)
     : expiresAt - record.expiresAt >= tolerance
@@ -110,7 +113,7 @@ function withNotes(
   if (!isNews && !isOther) return undefined
   const moved = moveNotes(record, expiresAt, isCookieSent, use)
   const { notes: before, ...rest } = record
-  const notes = writeNotes({ ...moved, attributes, login })
+  const notes = writeNotes({ ...moved, attributes, login, former })
   if (notes === before && !isOther) return undefined
   return {
     ...rest,
@@ -131,10 +134,11 @@ interface AfterTouch {
 function afterTouch(
   { use: { isUse } }: SessionState,
   record: SessionRecord,
-  config: SessionConfig
+  lifetimes: Lifetimes,
+  now: number
 ): AfterTouch {
-  const timeout = nextTimeout(record, record.maxAge, isUse, config.lifetimes)
-  return { timeout, expiresAt: nextExpiry(record, timeout, isUse, config) }
+  const timeout = nextTimeout(record, record.maxAge, isUse, lifetimes)
+  return { timeout, expiresAt: nextExpiry(record, timeout, isUse, { now, lifetimes }) }
 }
 
 /**

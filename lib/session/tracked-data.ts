@@ -1,23 +1,11 @@
 import { SessionError } from '../errors.ts'
 import type { Codec } from './codec.ts'
-import { readNotes } from './notes.ts'
 import { isLifetime } from './lifetime.ts'
 import { merge, type Data } from './merge.ts'
 import { Session } from './session.ts'
+import { emptySnapshot, snapshotOf, type Snapshot } from './snapshot.ts'
 import { differs, unwatch, watch } from './watch.ts'
 import type { SessionRecord } from '../../types/store.ts'
-
-/** What a session holds at one moment. */
-export interface Snapshot {
-  /** The serialised data; the empty text for none. */
-  readonly text: string
-  /** The lifetime of its own that it has, in seconds. */
-  readonly maxAge: number | undefined
-  /** The attributes of its own that its cookie has, as `writeAttributes()` makes them. */
-  readonly attributes: string
-  /** Who is signed in, as `writeLogin()` makes it. */
-  readonly login: string
-}
 
 /**
  * What a session holds, and whether it differs from the record. Nothing is parsed before somebody
@@ -29,6 +17,8 @@ export class TrackedData {
   #maxAge: number | undefined
   #attributes = ''
   #login = ''
+  /** The former session that it goes on from, as a record notes it. The empty text for none. */
+  former = ''
   #session: Session | undefined
   #watched: { readonly everyKey: boolean; readonly values: Data } | undefined
 
@@ -49,7 +39,9 @@ export class TrackedData {
   /** @throws HOLDFAST_VALUE_INVALID */
   set maxAge(seconds: number | undefined) {
     if (seconds !== undefined && !isLifetime(seconds)) {
-      throw new SessionError('HOLDFAST_VALUE_INVALID')
+      throw new SessionError('HOLDFAST_VALUE_INVALID', {
+        detail: 'maxAge is an integer of seconds, from 1 to 34560000 (400 days)'
+      })
     }
     this.#maxAge = seconds
   }
@@ -78,6 +70,7 @@ export class TrackedData {
     this.#maxAge = record?.maxAge
     this.#attributes = this.#base.attributes
     this.#login = this.#base.login
+    this.former = this.#base.former
   }
 
   /** Decodes what the record has. Undefined: it is not what the serializer made. */
@@ -104,7 +97,8 @@ export class TrackedData {
       text: this.#text(),
       maxAge: this.#maxAge,
       attributes: this.#attributes,
-      login: this.#login
+      login: this.#login,
+      former: this.former
     }
   }
 
@@ -148,6 +142,15 @@ export class TrackedData {
     if (attributes !== snapshot.attributes) this.#attributes = attributes
   }
 
+  /** Goes on from the record as it is stored now. What has changed, and is not stored, stays. */
+  reread(record: SessionRecord): void {
+    const before = this.#base
+    const hasChanged = !this.#holds(before.text)
+    this.written(record, before)
+    // The object may have the keys in another order than the record, which is no change.
+    if (!hasChanged) this.#base = { ...this.#base, text: this.#text() }
+  }
+
   /** Watches for changes. @param everyKey whether to notice also what costs something to notice */
   watch(everyKey: boolean): void {
     if (this.#session === undefined) return
@@ -157,6 +160,15 @@ export class TrackedData {
   /** Whether a key has another value than when the watch began, by identity. */
   hasOtherValues(): boolean {
     return this.#watched !== undefined && differs(this.#session as Session, this.#watched.values)
+  }
+
+  #holds(text: string): boolean {
+    try {
+      return this.#text() === text
+    } catch {
+      // What cannot be serialised has been set since.
+      return false
+    }
   }
 
   #text(): string {
@@ -177,18 +189,6 @@ export class TrackedData {
     Session.write(session, merge(before, Session.read(session), after, same), same)
     if (this.#watched !== undefined) this.watch(this.#watched.everyKey)
   }
-}
-
-export const emptySnapshot: Snapshot = Object.freeze({
-  text: '',
-  maxAge: undefined,
-  attributes: '',
-  login: ''
-})
-
-function snapshotOf(record: SessionRecord): Snapshot {
-  const { attributes, login } = readNotes(record)
-  return { text: record.data, maxAge: record.maxAge, attributes, login }
 }
 
 /** Whether every key of an object can be removed, and others added. */

@@ -13,6 +13,9 @@ export function unavailableSession({ clock, lifetimes }: SessionConfig): Session
     showPublicId: () => '',
     isNew: false,
     isSigningIn: false,
+    get signal(): AbortSignal {
+      return AbortSignal.abort(unavailableError())
+    },
     transport: undefined,
     createdAt: now,
     expiresAt: expiry(now, now, undefined, lifetimes),
@@ -31,6 +34,7 @@ export function unavailableSession({ clock, lifetimes }: SessionConfig): Session
     touch: refuse,
     update: reject,
     save: reject,
+    reload: reject,
     regenerate: reject,
     signIn: reject,
     reauthenticate: reject,

@@ -4,8 +4,8 @@ import { Session } from './session.ts'
 /** What a session has that does without its data. */
 const reachable: ReadonlySet<PropertyKey> = new Set(
   (
-    'id publicId isNew transport cookieWithheld subject authenticatedAt ' +
-    'update save regenerate signIn reauthenticate destroy'
+    'id publicId isNew transport cookieWithheld subject authenticatedAt signal ' +
+    'update save reload regenerate signIn reauthenticate destroy'
   ).split(' ')
 )
 

@@ -1,5 +1,6 @@
 import { lineageOf, subjectOf } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
+import type { EndNotice } from '../../types/feed.ts'
 import type {
   ListedSession,
   SessionPage,
@@ -27,6 +28,8 @@ export interface Records {
   add(key: string, record: SessionRecord, before?: string): void
   /** Replaces the record under a key by a trace. */
   leave(key: string, trace: SessionTrace): void
+  /** Tells of what has ended or moved. */
+  tell(notice: EndNotice): void
 }
 
 /** The sessions of one subject. */
@@ -103,12 +106,13 @@ export class MemorySubjects implements SubjectStore {
     if (this.#records.peek(key) !== undefined) return 'taken'
     // First, for it may have no room, and may evict others.
     this.#records.add(key, record)
-    // Who hears of what was evicted may have ended all sessions: this one ends with them.
+    // Who hears of that may have ended all sessions: this one ends with them.
     if (this.#rolls.get(subject) !== roll) return 'created'
     for (const lineage of instead) roll.keys.delete(lineage)
     roll.keys.set(lineageOf(record.version), key)
     roll.version = this.#next()
     this.#put(subject, roll)
+    if (instead.length > 0) this.#records.tell({ reason: 'limit', subject })
     return 'created'
   }
 
@@ -125,6 +129,7 @@ export class MemorySubjects implements SubjectStore {
     if (this.#rolls.get(subject) !== roll) return true
     roll.keys.set(lineageOf(record.version), trace.successor)
     this.#put(subject, roll)
+    this.#records.tell({ key })
     return true
   }
 
@@ -135,20 +140,24 @@ export class MemorySubjects implements SubjectStore {
     const keys = new Map<string, string>()
     if (spared !== undefined) keys.set(except as string, spared)
     this.#put(subject, { stamp: this.#next(), version, keys }) // mutant: new stamp
+    this.#records.tell({ reason: 'all destroyed', subject })
     return spared !== undefined
   }
 
   endOne(subject: string, lineage: string): boolean {
-    if (this.find(subject, lineage) === undefined) return false
+    const key = this.find(subject, lineage)
+    if (key === undefined) return false
     const roll = this.#rolls.get(subject) as Roll
     roll.keys.delete(lineage)
     this.#put(subject, roll)
+    this.#records.tell({ reason: 'destroyed', key })
     return true
   }
 
   endEverything(): void {
     this.#rolls.clear()
     this.#unused.clear()
+    this.#records.tell({ reason: 'all destroyed' })
   }
 
   #next(): string {

@@ -3,7 +3,9 @@ import { getHeapStatistics } from 'node:v8'
 import { systemClock } from '../clock.ts'
 import { evicted } from '../events.ts'
 import { check, SessionError } from '../errors.ts'
+import { checkStoreOptions } from './check-store-options.ts'
 import { idleOf } from './max-age.ts'
+import { MemoryFeed } from './memory-feed.ts'
 import { MemorySubjects } from './memory-subjects.ts'
 import { Sweep } from './memory-sweep.ts'
 import {
@@ -96,10 +98,13 @@ export class MemoryStore implements SessionStore {
   readonly #tiers: readonly Tier[]
   /** The sessions of subjects: which of them live. */
   readonly subjects: MemorySubjects
+  /** Tells of the sessions that end. */
+  readonly feed: MemoryFeed
   #memory = 0
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: MemoryStoreOptions = {}) {
+    checkStoreOptions(options, ['max', 'maxMemory', 'sweepInterval', 'clock'])
     const {
       max = 1_000_000,
       maxMemory = Math.floor(getHeapStatistics().heap_size_limit / heapShare),
@@ -132,14 +137,17 @@ export class MemoryStore implements SessionStore {
       entries: () => this.#entries(),
       sweep: (entry) => this.#sweepOne(entry)
     })
+    const peek = (key: string): SessionRecord | SessionTrace | undefined => {
+      const { packed } = this.#find(key) ?? {}
+      return packed === undefined ? undefined : unpack(packed)
+    }
+    this.feed = new MemoryFeed(peek)
     this.subjects = new MemorySubjects({
       clock,
-      peek: (key) => {
-        const { packed } = this.#find(key) ?? {}
-        return packed === undefined ? undefined : unpack(packed)
-      },
+      peek,
       add: (key, record, before) => this.#add(key, record, before),
-      leave: (key, trace) => this.retire(key, trace)
+      leave: (key, trace) => this.#leave(key, trace),
+      tell: (notice) => this.feed.tell(notice)
     })
   }
 
@@ -197,11 +205,19 @@ export class MemoryStore implements SessionStore {
     const found = this.#find(key)
     if (found === undefined) return undefined
     const entry = unpack(found.packed)
-    if (entry.successor === undefined) this.#remove(found) // mutant: trace stays
+    if (entry.successor !== undefined) return entry // mutant: trace stays
+    this.#remove(found)
+    this.feed.tell({ reason: 'destroyed', key })
     return entry
   }
 
   retire(key: string, trace: SessionTrace): boolean {
+    const isLeft = this.#leave(key, trace)
+    if (isLeft) this.feed.tell({ key })
+    return isLeft
+  }
+
+  #leave(key: string, trace: SessionTrace): boolean {
     const found = this.#find(key)
     if (found === undefined || !isOfVersion(found.packed, trace.version)) return false
     if (subjectOf(key) !== undefined) this.subjects.strike(key, trace.version)
@@ -273,8 +289,9 @@ export class MemoryStore implements SessionStore {
     tier.put(key, packed)
     this.#memory += growth
     // At the end, for a subscriber may use the store.
-    if (!evicted.hasSubscribers) return
     for (const entry of lost.filter((each) => !isTrace(each.packed))) {
+      this.feed.tell({ reason: 'evicted', key: entry.key })
+      if (!evicted.hasSubscribers) continue
       const session = handleOf(entry.key, versionOf(entry.packed))
       evicted.publish({ session, returned: entry.tier === this.#returned })
     }

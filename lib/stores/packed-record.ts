@@ -60,7 +60,7 @@ export function unpack(packed: string): SessionRecord | SessionTrace {
 function unpackTrace(packed: string): SessionTrace {
   const lengthFrom = packed.indexOf(' ') + 3
   const successorFrom = packed.indexOf(' ', lengthFrom) + 1
-  const successorTo = successorFrom + Number(packed.slice(lengthFrom, successorFrom))
+  const successorTo = successorFrom + numberAt(packed, lengthFrom)
   return {
     successor: packed.slice(successorFrom, successorTo),
     version: packed.slice(successorTo + 1, isWide(packed) ? -1 : undefined),
@@ -73,12 +73,12 @@ function unpackRecord(packed: string): SessionRecord {
   const settingsFrom = packed.indexOf(' ', createdFrom) + 1
   const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
   const versionFrom = packed.indexOf(' ', lengthFrom) + 1
-  const versionTo = versionFrom + Number(packed.slice(lengthFrom, versionFrom))
+  const versionTo = versionFrom + numberAt(packed, lengthFrom)
   const settings = packed.slice(settingsFrom, lengthFrom - 1)
   return {
     data: packed.slice(versionTo + 1, isWide(packed) ? -1 : undefined),
     version: packed.slice(versionFrom, versionTo),
-    createdAt: Number.parseFloat(packed.slice(createdFrom, settingsFrom)),
+    createdAt: numberAt(packed, createdFrom),
     expiresAt: expiryOf(packed),
     ...(settings === '' ? undefined : unpackSettings(settings))
   }
@@ -96,11 +96,31 @@ export function packedIdle(packed: string): number {
   return Number.isNaN(seconds) ? Infinity : seconds * 1000
 }
 
+/** Returns the number that begins there. Most have digits alone, which are soon read. */
+function numberAt(packed: string, from: number): number {
+  let value = 0
+  let at = from
+  let digit = packed.charCodeAt(at) - zero
+  while (digit >= 0 && digit <= 9) {
+    value = value * 10 + digit
+    digit = packed.charCodeAt((at += 1)) - zero
+  }
+  // With more digits, the number may be rounded more than once.
+  const isWhole = at > from && at - from <= mostDigits && digit === space - zero
+  return isWhole ? value : Number.parseFloat(packed.slice(from, packed.indexOf(' ', from)))
+}
+
+const mostDigits = 15
+const zero = 0x30
+const space = 0x20
+
 /** Returns whether what is packed is a record of this version. */
 export function isOfVersion(packed: string, version: string): boolean {
   if (isTrace(packed)) return false
   const settingsFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
-  return packed.startsWith(`${version.length} ${version} `, packed.indexOf(' ', settingsFrom) + 1)
+  const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
+  const from = packed.indexOf(' ', lengthFrom) + 1
+  return numberAt(packed, lengthFrom) === version.length && packed.startsWith(version, from)
 }
 
 /** Returns the version of a packed record. */
@@ -108,12 +128,12 @@ export function versionOf(packed: string): string {
   const settingsFrom = packed.indexOf(' ', packed.indexOf(' ') + 1) + 1
   const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
   const from = packed.indexOf(' ', lengthFrom) + 1
-  return packed.slice(from, from + Number(packed.slice(lengthFrom, from)))
+  return packed.slice(from, from + numberAt(packed, lengthFrom))
 }
 
 /** Returns when a packed record or trace expires, in epoch milliseconds. */
 export function expiryOf(packed: string): number {
-  return Number.parseFloat(packed)
+  return numberAt(packed, 0)
 }
 
 /** Returns whether what is packed has expired at `now`; it has at the very millisecond. */

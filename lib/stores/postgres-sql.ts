@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto'
+
 import { optionError } from '../errors.ts'
 
 /** The statements of a store, by the method that sends them. */
@@ -129,6 +131,33 @@ function millisecondsUntil(column: string): string {
  */
 export const isRecord = "created_at < 'infinity'"
 
+/**
+ * Returns SQL that tells who listens, when the transaction commits. Its first character says what:
+ * a session was destroyed or has moved, or one or all of a subject were ended, or by the limit.
+ *
+ * @param name a key or a subject, as an expression
+ */
+export function notify(tableName: string | undefined, what: string, name: string): string {
+  return `pg_notify('${channelOf(tableName)}', '${what}' || ${name})`
+}
+
+/** Tables of one name in several schemas share a channel: what is told is looked at. */
+export function channelOf(tableName: string | undefined): string {
+  const { table } = namesFor(tableName)
+  return `holdfast_${hash('sha1', String(table.split('.').at(-1))).slice(0, 16)}`
+}
+
+/** Returns the columns of a row that a store reads. @param data instead of the data */
+export function selectOf(row: string, listing?: Listing, data = 'data'): string {
+  const isLive =
+    `${row}.expires_at > clock_timestamp()` +
+    (listing ? ` AND (${row}.created_at = 'infinity' OR ${listing.isListed(row)})` : '')
+  return `${data} AS data, version, max_age, default_max_age, notes, successor,
+  (extract(epoch FROM created_at) * 1000)::float8 AS created,
+  ${millisecondsUntil('expires_at')} AS expires_in,
+  ${isLive} AS live`
+}
+
 /** Seconds that are longer than any idle timeout. */
 const endless = 2 ** 31 - 1
 
@@ -152,15 +181,8 @@ export function statementsFor(tableName: string | undefined, listing?: Listing):
   const { table } = namesFor(tableName)
   const also = (row: string): string => (listing ? ` AND ${listing.isListed(row)}` : '')
   const strike = listing ? `, struck AS (${listing.strike('locked')})` : ''
-  const isLive = (row: string): string =>
-    `${row}.expires_at > clock_timestamp()` +
-    (listing ? ` AND (${row}.created_at = 'infinity' OR ${listing.isListed(row)})` : '')
-  const record = (
-    row: string
-  ): string => `data, version, max_age, default_max_age, notes, successor,
-  (extract(epoch FROM created_at) * 1000)::float8 AS created,
-  ${millisecondsUntil('expires_at')} AS expires_in,
-  ${isLive(row)} AS live`
+  const record = (row: string): string => selectOf(row, listing)
+  const tell = (what: string, key: string): string => notify(tableName, what, key)
   const columns = 'key, data, version, max_age, default_max_age, notes, created_at, expires_at'
   // Replaces an expired record. ON CONFLICT locks the existing row before the condition is
   // evaluated, so clock_timestamp() is the time after any wait.
@@ -218,6 +240,7 @@ RETURNING ${millisecondsUntil('stored.expires_at')} AS expires_in`,
 ), removed AS (
   DELETE FROM ${table} AS stored USING locked
   WHERE stored.key = locked.key AND NOT (SELECT ${isTrace} FROM locked)
+  RETURNING ${tell('d', 'stored.key')}
 )${strike}
 SELECT ${record('locked')} FROM locked`,
 
@@ -227,7 +250,8 @@ SELECT ${record('locked')} FROM locked`,
 )${strike}
 UPDATE ${table} AS stored
 SET ${traceTo('$3', '$4')}
-FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()`,
+FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestamp()
+RETURNING ${tell('m', "stored.key || ' ' || stored.successor")}`,
 
     // The record is locked first, as everywhere. It becomes a trace only if its successor was
     // created, and that is created only if it is there: both happen, or neither.
@@ -244,7 +268,8 @@ FROM locked WHERE stored.key = locked.key AND locked.expires_at > clock_timestam
 )
 UPDATE ${table} AS stored
 SET ${traceTo('created.key', '$11')}
-FROM locked, created WHERE stored.key = locked.key`,
+FROM locked, created WHERE stored.key = locked.key
+RETURNING ${tell('m', "stored.key || ' ' || stored.successor")}`,
 
     // Skips locked rows: another transaction is deleting or replacing them. Compares with
     // statement_timestamp(), because the volatile clock_timestamp() cannot use the index.

@@ -1,4 +1,4 @@
-import { isRecord, namesFor, timestampAfter, type Listing } from './postgres-sql.ts'
+import { isRecord, namesFor, notify, timestampAfter, type Listing } from './postgres-sql.ts'
 import { tagLength } from '../subject-key.ts'
 
 /** The statements of the sessions of subjects, by the method that sends them. */
@@ -48,6 +48,7 @@ export function listingFor(tableName: string | undefined): Listing {
  */
 export function subjectStatementsFor(tableName: string | undefined): SubjectStatements {
   const { table, subjects, lists } = namesFor(tableName)
+  const tell = (what: string, name: string): string => notify(tableName, what, name)
   const columns = 'key, data, version, max_age, default_max_age, notes, created_at, expires_at'
   const row = `$1, $2, $3, $4::integer, $5::integer, $6, to_timestamp($7::float8 / 1000),
     ${timestampAfter('$8')}`
@@ -96,6 +97,7 @@ WHERE subject = $1 AND lineage = $2`,
 ), struck AS (
   DELETE FROM ${lists} AS listed USING created
   WHERE listed.subject = $9 AND listed.lineage = ANY ($12::text[])
+  RETURNING ${tell('l', 'listed.subject')}
 ), listed AS (
   INSERT INTO ${lists} (subject, lineage, key, stamp)
   SELECT subject, ${lineage('version')}, key, stamp FROM created, subject
@@ -129,7 +131,8 @@ UPDATE ${table} AS stored
 SET data = '', version = '>' || stored.version, max_age = NULL, default_max_age = NULL,
   notes = NULL, successor = created.key, created_at = 'infinity',
   expires_at = ${timestampAfter('$11')}
-FROM locked, created WHERE stored.key = locked.key`,
+FROM locked, created WHERE stored.key = locked.key
+RETURNING ${tell('m', "stored.key || ' ' || stored.successor")}`,
 
     // The subject is locked first; then the session that is spared, in the state that it has by
     // then, so that it is found wherever another request has just moved it.
@@ -141,7 +144,7 @@ FROM locked, created WHERE stored.key = locked.key`,
 ), after AS (
   INSERT INTO ${subjects} AS subject (subject, stamp) VALUES ($1, gen_random_uuid()::text)
   ON CONFLICT (subject) DO UPDATE SET stamp = excluded.stamp, used_at = statement_timestamp()
-  RETURNING stamp
+  RETURNING stamp, ${tell('a', 'subject.subject')}
 )
 UPDATE ${lists} AS listed SET stamp = after.stamp
 FROM before, spared, after
@@ -149,13 +152,15 @@ WHERE listed.subject = spared.subject AND listed.lineage = spared.lineage
   AND spared.stamp = before.stamp`,
 
     endOne: `WITH struck AS (
-  DELETE FROM ${lists} WHERE subject = $1 AND lineage = $2 RETURNING subject, stamp, key
+  DELETE FROM ${lists} WHERE subject = $1 AND lineage = $2 RETURNING subject, stamp, key, ${tell('d', 'key')}
 )
 SELECT FROM struck JOIN ${subjects} USING (subject, stamp) JOIN ${table} AS stored USING (key)
 WHERE ${isRecord} AND stored.expires_at > clock_timestamp()`,
 
-    endEverything: `UPDATE ${subjects}
-SET stamp = gen_random_uuid()::text, used_at = statement_timestamp()`,
+    endEverything: `WITH ended AS (
+  UPDATE ${subjects} SET stamp = gen_random_uuid()::text, used_at = statement_timestamp()
+)
+SELECT ${tell('a', "''")}`,
 
     deleteUnlisted: `DELETE FROM ${lists} AS listed
 WHERE (subject, lineage) IN (

@@ -1,12 +1,16 @@
 import { systemClock } from '../clock.ts'
 import { optionError, SessionError } from '../errors.ts'
 import { CallLimit } from './call-limit.ts'
+import { checkStoreOptions } from './check-store-options.ts'
+import { feedStatementsFor } from './postgres-feed-sql.ts'
+import { PostgresFeed } from './postgres-feed.ts'
 import { entryOf, rowOf, toInstant, type Row } from './postgres-row.ts'
 import { definitionOf, statementsFor, type Statements } from './postgres-sql.ts'
 import { listingFor, subjectStatementsFor } from './postgres-subjects-sql.ts'
 import { PostgresSubjects } from './postgres-subjects.ts'
 import { subjectOf } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
+import type { SessionFeed } from '../../types/feed.ts'
 import type { SessionRecord, SessionStore, SessionTrace, SubjectStore } from '../../types/store.ts'
 
 /** The part of a connection pool that the store uses. A `Pool` of `pg` has it. */
@@ -50,6 +54,12 @@ export interface PostgresStoreOptions extends PostgresTableOptions {
   /** Your pool. You create it and you end it. */
   pool: PostgresPool
   /**
+   * A pool that connects to the server itself, where `pool` does so by PgBouncer, through which
+   * nobody can LISTEN. For `session.signal` the store makes one connection with its settings, at
+   * the first signal, and closes it with the app. Default: `pool`.
+   */
+  listener?: PostgresPool
+  /**
    * Maximum number of calls that wait for the server at the same time, including those in the
    * pool's queue. A further call fails at once. Default: 1000.
    */
@@ -57,6 +67,8 @@ export interface PostgresStoreOptions extends PostgresTableOptions {
   /** Source of the app's time, for tests. Default: the system clock. */
   clock?: Clock
 }
+
+const optionNames = ['pool', 'listener', 'table', 'unlogged', 'maxPending', 'clock']
 
 /** How often a statement is run if the server undoes it in favour of other transactions. */
 const maxAttempts = 100
@@ -74,6 +86,9 @@ const serializationFailure = '40001'
  * Each method of `SessionStore` runs one unnamed statement, which is a transaction of its own, so
  * the store works behind PgBouncer in transaction mode. The pool must connect to the primary: a
  * replica lags behind, and would bring ended sessions back.
+ *
+ * Nothing deletes expired records by itself: call `deleteExpired()` about once an hour, or the table
+ * grows by a row for each session that is not logged out.
  */
 export class PostgresStore implements SessionStore {
   readonly #pool: PostgresPool
@@ -81,6 +96,7 @@ export class PostgresStore implements SessionStore {
   readonly #clock: Clock
   readonly #ddl: string
   readonly subjects: SubjectStore
+  readonly feed: SessionFeed
   readonly #statements: Statements
   /** The same for the keys of subjects. */
   readonly #listed: Statements
@@ -88,7 +104,8 @@ export class PostgresStore implements SessionStore {
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: PostgresStoreOptions) {
-    const { pool, table, maxPending, clock = systemClock } = options
+    checkStoreOptions(options, optionNames)
+    const { pool, listener, table, maxPending, clock = systemClock } = options
     if (typeof pool?.query !== 'function')
       throw optionError('pool', 'a Pool of pg, or what queries as it does')
     if (typeof clock?.now !== 'function') throw optionError('clock', 'an object with now')
@@ -102,6 +119,12 @@ export class PostgresStore implements SessionStore {
     this.subjects = new PostgresSubjects({
       clock,
       statements: this.#subjectStatements,
+      run: (text, values) => this.#run(text, values)
+    })
+    this.feed = new PostgresFeed({
+      pool: listener ?? pool,
+      clock,
+      statements: feedStatementsFor(table, listingFor(table)),
       run: (text, values) => this.#run(text, values)
     })
     // When an idle connection breaks, pg emits an error event, which ends the process if nobody

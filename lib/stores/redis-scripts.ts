@@ -43,6 +43,30 @@ local function keepList(life)
   end
 end
 `
+/**
+ * Tells of an end, or of a move, on the channel of the prefix. Where a user of the server may not
+ * publish, the session ends all the same.
+ */
+const tell = `
+local function tell(what, trace)
+  local prefix, name
+  if KEYS[2] then
+    prefix, name = string.sub(KEYS[2], 1, -19), string.sub(KEYS[2], -17, -2)
+    if what == 'd' or what == 'm' then name = name .. string.sub(KEYS[1], -44) end
+  else
+    prefix, name = string.sub(KEYS[1], 1, -44), string.sub(KEYS[1], -43)
+  end
+  if trace then name = name .. ' ' .. string.match(trace, '^> (%S+)') end
+  redis.pcall('PUBLISH', prefix .. 'ends', what .. name)
+end
+`
+/** The same of a list, which is the only key of a script. */
+const tellOfList = `
+local function tell(what, rest)
+  local prefix, name = string.sub(KEYS[1], 1, -19), string.sub(KEYS[1], -17, -2)
+  redis.pcall('PUBLISH', prefix .. 'ends', what .. name .. (rest or ''))
+end
+`
 const versionOf = `string.match(value, '^[%d.]+ %S* ([^ ;]+)[ ;]')`
 
 // The commonest of all: a function would cost more.
@@ -55,7 +79,7 @@ if KEYS[2] then
 end
 return { value, left }`)
 
-export const deleteScript: Script = script(`${isListed}${readEntry}
+export const deleteScript: Script = script(`${isListed}${tell}${readEntry}
 local isTrace = left >= 0 and string.match(value, '^> %S+ %S+$')
 if isTrace then return { value, left } end -- mutant: trace stays
 local version = KEYS[2] and ${versionOf}
@@ -63,7 +87,23 @@ local isLive = not version or isListed(version)
 redis.call('DEL', KEYS[1])
 if not isLive then return false end
 if version then redis.call('HDEL', KEYS[2], string.match(version, '^[^.]*')) end
+tell('d')
 return { value, left }`)
+
+// The keys of several sessions: after each comes that of its list, or once more its own. What is no
+// text is there, and reads as an empty one.
+export const lookScript: Script = script(`
+local found = {}
+for index = 1, #KEYS, 2 do
+  local key, list = KEYS[index], KEYS[index + 1]
+  local head, left = redis.pcall('GETRANGE', key, 0, 160), redis.call('PTTL', key)
+  if type(head) ~= 'string' then head = '' end
+  local lineage = list ~= key and string.match(head, '^[%d.]+ %S* ([^ ;.]+)')
+  local isListed = not lineage or redis.call('HGET', list, lineage) == string.sub(key, -43)
+  found[#found + 1] = left ~= -2 and isListed and { head, left } or false
+end
+return found
+`)
 
 export const createScript: Script = script(`
 local life, value = unpack(ARGV)
@@ -97,11 +137,12 @@ local function leaveTrace(life, trace)
 end
 `
 
-export const retireScript: Script = script(`${isListed}${leaveTrace}
+export const retireScript: Script = script(`${isListed}${tell}${leaveTrace}
 local life, expected, trace = unpack(ARGV)${readVersion}
 if version ~= expected or not isListed(version) then return 0 end
 if KEYS[2] then redis.call('HDEL', KEYS[2], string.match(version, '^[^.]*')) end
 leaveTrace(life, trace)
+tell('m', trace)
 return 1
 `)
 
@@ -148,7 +189,7 @@ return { stamp or '', version or '', page[1], page[2] }
 
 export const findScript: Script = script(`return redis.call('HGET', KEYS[1], ARGV[1])`)
 
-export const enterScript: Script = script(`${keepList}
+export const enterScript: Script = script(`${keepList}${tell}
 local life, value, lineage, stamp, version = unpack(ARGV)
 if redis.call('HGET', KEYS[2], '*') ~= stamp then return 'refused' end -- mutant: stamp
 local present = redis.call('HGET', KEYS[2], '#') or ''
@@ -158,11 +199,12 @@ for index = 6, #ARGV do redis.call('HDEL', KEYS[2], ARGV[index]) end
 redis.call('SET', KEYS[1], value, 'PX', life)
 redis.call('HSET', KEYS[2], lineage, string.sub(KEYS[1], -43))
 keepList(life)
+if #ARGV > 5 then tell('l') end
 return redis.call('HINCRBY', KEYS[2], '#', 1)
 `)
 
 /** KEYS[3] is the new key of the session. */
-export const moveScript: Script = script(`${isListed}${keepList}${leaveTrace}
+export const moveScript: Script = script(`${isListed}${keepList}${tell}${leaveTrace}
 local life, expected, trace, newLife, value, stamp = unpack(ARGV)${readVersion}
 if stamp and redis.call('HGET', KEYS[2], '*') ~= stamp then return 0 end
 if version ~= expected or not isListed(version) then return 0 end
@@ -171,23 +213,26 @@ redis.call('SET', KEYS[3], value, 'PX', newLife)
 redis.call('HSET', KEYS[2], string.match(version, '^[^.]*'), string.sub(KEYS[3], -43))
 keepList(newLife)
 leaveTrace(life, trace)
+tell('m', trace)
 return 1
 `)
 
-export const endAllScript: Script = script(`${mintStamp}
+export const endAllScript: Script = script(`${mintStamp}${tellOfList}
 local token, except = unpack(ARGV)
 local digest = except ~= '' and redis.call('HGET', KEYS[1], except)
 local left = redis.call('PTTL', KEYS[1])
 redis.call('UNLINK', KEYS[1]) mintStamp(KEYS[1], token) -- mutant: new stamp
 if digest then redis.call('HSET', KEYS[1], except, digest) end
 redis.call('PEXPIRE', KEYS[1], math.max(${stampLife}, digest and left or 0))
+tell('a')
 return digest and 1 or 0
 `)
 
 /** Returns what the session was listed with. */
-export const endOneScript: Script = script(`
+export const endOneScript: Script = script(`${tellOfList}
 local digest = redis.call('HGET', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
+if digest then tell('d', '.' .. digest) end
 return digest
 `)
 

@@ -65,7 +65,8 @@ export class RedisSubjects implements SubjectStore {
   }
 
   async list(subject: string, from = '0'): Promise<SessionPage> {
-    if (!/^\d{1,19}$/.test(from)) throw new SessionError('HOLDFAST_VALUE_INVALID')
+    if (!/^\d{1,19}$/.test(from))
+      throw new SessionError('HOLDFAST_VALUE_INVALID', { detail: 'from is `next` of a page' })
     const reply = await this.#tools.run(listScript, [this.#list(subject)], from)
     const [stamp, version, next] = (reply as unknown[]).map(String)
     const entries = entriesOf((reply as unknown[])[3])

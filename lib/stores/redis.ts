@@ -1,6 +1,7 @@
 import { systemClock } from '../clock.ts'
 import { optionError, SessionError } from '../errors.ts'
 import { CallLimit } from './call-limit.ts'
+import { checkStoreOptions } from './check-store-options.ts'
 import { readMaxAge, writeMaxAge } from './max-age.ts'
 import { evaluatorOf, type Evaluate, type RedisClient } from './redis-client.ts'
 import {
@@ -12,9 +13,11 @@ import {
   updateScript,
   type Script
 } from './redis-scripts.ts'
+import { RedisFeed } from './redis-feed.ts'
 import { RedisSubjects } from './redis-subjects.ts'
 import { subjectOf } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
+import type { SessionFeed } from '../../types/feed.ts'
 import type { SessionRecord, SessionStore, SessionTrace, SubjectStore } from '../../types/store.ts'
 
 export type { IoredisClient, NodeRedisClient, RedisClient } from './redis-client.ts'
@@ -28,6 +31,13 @@ export interface RedisStoreOptions {
   client: RedisClient
   /** Prefix of every key. Default: `'sess:'`. */
   prefix?: string
+  /**
+   * A client for the one subscription that `session.signal` needs, of the same library, which you
+   * connect and close. Default: `client.duplicate()`, which the store makes for the first signal,
+   * and closes with the app. A pool of node-redis cannot subscribe: over that give one, or ends are
+   * heard within two seconds.
+   */
+  subscriber?: RedisClient
   /**
    * Maximum number of calls that wait for the server at the same time. A further call fails at
    * once, which makes its request a 503, instead of joining a queue that does not move. Default:
@@ -53,11 +63,14 @@ export class RedisStore implements SessionStore {
   readonly #callLimit: CallLimit
   readonly #clock: Clock
   readonly subjects: SubjectStore
+  readonly feed: SessionFeed
 
   /** @throws HOLDFAST_OPTION_INVALID */
   constructor(options: RedisStoreOptions) {
-    const { client, prefix = 'sess:', maxPending, clock = systemClock } = options
+    checkStoreOptions(options, ['client', 'prefix', 'subscriber', 'maxPending', 'clock'])
+    const { client, subscriber, prefix = 'sess:', maxPending, clock = systemClock } = options
     this.#evaluate = evaluatorOf(client)
+    if (subscriber !== undefined) evaluatorOf(subscriber)
     if (typeof prefix !== 'string') throw optionError('prefix', 'a string')
     this.#prefix = prefix
     this.#callLimit = new CallLimit(maxPending)
@@ -72,6 +85,14 @@ export class RedisStore implements SessionStore {
       ],
       lifeOf: (expiresAt) => timeToLive(expiresAt, clock.now()),
       run: (script, keys, ...args) => this.#runOn(keys, script, args)
+    })
+    this.feed = new RedisFeed({
+      client,
+      subscriber,
+      prefix,
+      clock,
+      keysFor: (key) => keysFor(prefix, key),
+      run: (script, keys) => this.#runOn(keys, script, [])
     })
   }
 

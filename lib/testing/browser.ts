@@ -1,16 +1,23 @@
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 
 import { systemClock } from '../clock.ts'
+import { afterRedirect } from './redirect.ts'
+
+/** How many redirects a browser follows (Fetch, 4.4). */
+const maxRedirects = 20
 
 /**
  * Sends requests through `app.inject()` as a browser would: with the cookies that it was given,
  * until they expire, and with `Sec-Fetch-Site` and `Sec-Fetch-Mode`. It knows a single app, and so
  * ignores the attributes `Domain`, `Path` and `Secure`.
  *
+ * Every method takes what `app.inject()` takes: a URL or the options, or both.
+ *
  * ```ts
  * const ada = new TestBrowser(app)
  * await ada.inject('/login', { method: 'POST', payload: { user: 'ada' } })
- * const reply = await ada.inject('/me')
+ * const reply = await ada.inject({ url: '/me', query: { full: 'yes' } })
+ * const page = await ada.submit('/cart', { fruit: 'apple' })
  * ```
  */
 export class TestBrowser {
@@ -22,9 +29,55 @@ export class TestBrowser {
     this.#app = app
   }
 
-  /** Sends a request, stores the cookies of the reply, and returns the reply. */
-  async inject(url: string, options: InjectOptions = {}): Promise<LightMyRequestResponse> {
-    return this.receive(await this.send(url, options))
+  /** Sends a request, stores the cookies of the reply, and returns the reply, also a redirect. */
+  async inject(
+    request: string | InjectOptions,
+    options: InjectOptions = {}
+  ): Promise<LightMyRequestResponse> {
+    return this.receive(await this.send(request, options))
+  }
+
+  /**
+   * Opens a page: as `inject()`, and follows redirects as a browser does (Fetch, 4.4). After a 303,
+   * and a 301 or 302 to a POST, it goes on with a GET. A redirect to another origin is
+   * returned as it is.
+   *
+   * @throws Error the app redirects more than 20 times
+   */
+  async open(
+    request: string | InjectOptions,
+    options: InjectOptions = {}
+  ): Promise<LightMyRequestResponse> {
+    let asked = merge(request, options)
+    for (let redirects = 0; redirects <= maxRedirects; redirects++) {
+      const reply = await this.inject(asked)
+      const next = afterRedirect(asked, reply)
+      if (next === undefined) return reply
+      asked = next
+    }
+    throw new Error(`The app redirects more than ${maxRedirects} times`)
+  }
+
+  /**
+   * Posts a form, URL-encoded as a browser does, and follows redirects as `open()` does.
+   *
+   * @param fields the values by name; a list for a name that the form has several times
+   */
+  async submit(
+    request: string | InjectOptions,
+    fields: Readonly<Record<string, string | readonly string[]>> = {},
+    options: InjectOptions = {}
+  ): Promise<LightMyRequestResponse> {
+    const form = new URLSearchParams(
+      Object.entries(fields).flatMap(([name, values]) => [values].flat().map((one) => [name, one]))
+    )
+    const { headers, ...rest } = merge(request, options)
+    return this.open({
+      method: 'POST',
+      ...rest,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+      payload: form.toString()
+    })
   }
 
   /**
@@ -32,15 +85,19 @@ export class TestBrowser {
    * Pass it to `receive()` to do so: a test can thus decide in which order concurrent replies
    * arrive.
    */
-  async send(url: string, options: InjectOptions = {}): Promise<LightMyRequestResponse> {
+  async send(
+    request: string | InjectOptions,
+    options: InjectOptions = {}
+  ): Promise<LightMyRequestResponse> {
+    const asked = merge(request, options)
     const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ')
     const headers = {
       'sec-fetch-site': 'same-origin',
       'sec-fetch-mode': 'navigate',
       ...(cookie === '' ? {} : { cookie }),
-      ...options.headers
+      ...asked.headers
     }
-    return await this.#app.inject({ ...options, url, headers })
+    return await this.#app.inject({ ...asked, headers })
   }
 
   /** Stores the cookies that a reply sets, removes those that it expires, and returns the reply. */
@@ -54,6 +111,11 @@ export class TestBrowser {
     }
     return reply
   }
+}
+
+/** The options of a request, of either or both forms of `app.inject()`. */
+function merge(request: string | InjectOptions, options: InjectOptions): InjectOptions {
+  return { ...options, ...(typeof request === 'string' ? { url: request } : request) }
 }
 
 /** Returns whether a Set-Cookie line expires its cookie. Max-Age has precedence (RFC 6265, 5.3). */

@@ -77,7 +77,7 @@ export function checkTraces(tester: Tester): void {
     assertTrace(await store.get(key), given)
   })
 
-  check('delete answers a trace, and leaves it', async (store) => {
+  check('delete returns a trace, and leaves it', async (store) => {
     const given = await leave(store)
     assertTrace(await store.delete(key), given)
     assertTrace(await store.delete(key), given)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 
 import { systemClock } from '../clock.ts'
+import { checkFeed } from './conformance-feed.ts'
 import { checkLifetimes } from './conformance-lifetimes.ts'
 import { checkMoves } from './conformance-moves.ts'
 import { checkSubjects } from './conformance-subjects.ts'
@@ -355,14 +356,14 @@ export function storeConformance(options: ConformanceOptions): void {
 
   // Delete.
 
-  check('delete answers the record that it removed, once', async (store) => {
+  check('delete returns the record that it removed, once', async (store) => {
     const given = record({ maxAge: 3600 })
     await store.create(key, given)
     assertRecord(await store.delete(key), given)
     assert.equal(await store.delete(key), undefined)
   })
 
-  check('delete answers what was written and touched last', async (store) => {
+  check('delete returns what was written and touched last', async (store) => {
     await store.create(key, record())
     const next = record({ data: '{"user":"grace"}', version: 'v2' })
     await store.update(key, next, 'v1')
@@ -427,6 +428,7 @@ export function storeConformance(options: ConformanceOptions): void {
   checkTraces(tester)
   checkMoves(tester)
   checkSubjects(tester)
+  checkFeed(tester)
 
   // Expiry.
 
@@ -447,7 +449,7 @@ export function storeConformance(options: ConformanceOptions): void {
     })
   }
 
-  check('delete does not answer what has expired', async (store) => {
+  check('delete does not return what has expired', async (store) => {
     await createExpired(store)
     assert.equal(await store.delete(key), undefined)
   })

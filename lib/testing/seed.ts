@@ -1,5 +1,5 @@
 import { StoredSessions } from '../sessions.ts'
-import type { NamedSessions, SessionData, Transport } from '../../types/session.ts'
+import type { NamedSessions, SessionDraft, Transport } from '../../types/session.ts'
 
 /** Options of `seedSession`. */
 export interface SeedOptions<Name extends string = string> {
@@ -30,6 +30,7 @@ export interface SeedOptions<Name extends string = string> {
  * stores another session and leaves existing ones alone. Calls `app.ready()`.
  *
  * @param app the instance on which the plugin was registered, or a child of it
+ * @param data what SessionData declares; declare there what plugins keep, such as `passport`
  * @throws HOLDFAST_OPTION_INVALID the registration does not have this `transport`
  * @throws TypeError the app has no registration of this `sessionName`
  * @throws the errors of `session.set()`, of setting `session.maxAge`, of `session.signIn()` and of
@@ -37,7 +38,7 @@ export interface SeedOptions<Name extends string = string> {
  */
 export async function seedSession<Name extends string = 'session'>(
   app: { ready(): PromiseLike<unknown> },
-  data: Name extends keyof NamedSessions ? NamedSessions[Name] : SessionData,
+  data: Name extends keyof NamedSessions ? SessionDraft<NamedSessions[Name]> : SessionDraft,
   options: SeedOptions<Name> = {}
 ): Promise<Record<string, string>> {
   const { sessionName = 'session', ...how } = options

@@ -17,6 +17,8 @@ import type {
   SessionTrace,
   StoredSession
 } from 'fastify-holdfast'
+import { seedSession } from 'fastify-holdfast/testing'
+import { carryOver } from 'fastify-holdfast/migrate'
 
 import './data.ts'
 import { expect, type Equal } from './expect.ts'
@@ -49,6 +51,16 @@ const all: Required<SessionOptions> = {
   store,
   storeTimeout: 2,
   replaceErrorReplies: true,
+  carryOver: carryOver({
+    cookie: 'connect.sid',
+    secret: ['older', new Uint8Array(8)],
+    store: {
+      get: (sessionId, callback) => callback(null, { user: sessionId }),
+      destroy: (_sessionId, callback) => callback()
+    },
+    data: ({ cookie, ...data }) => ({ ...data, until: cookie?.expires }),
+    sideBySide: true
+  }),
   formerCookies: [{ domain: 'example.com', path: '/', partitioned: true }],
   cookie: {
     domain: 'example.com',
@@ -120,6 +132,32 @@ const counted = app.sessions.update('public-id', (draft) => (draft.cart ??= []).
 expect<Equal<typeof counted, Promise<number>>>()
 expect<Equal<ReturnType<typeof app.sessions.destroy>, Promise<boolean>>>()
 expect<Equal<ReturnType<typeof app.sessions.publicIdOf>, string>>()
+
+// A seeded session holds what a session may.
+void seedSession(app, { user: 'ada', began: 1 }, { subject: 'ada' })
+void seedSession(app, { operator: 'grace' }, { sessionName: 'admin' })
+// @ts-expect-error: a key that was not declared
+void seedSession(app, { usr: 'ada', began: 1 })
+// @ts-expect-error: what JSON does not keep
+void seedSession(app, { began: 1, since: new Date() })
+// @ts-expect-error: what the other registration's sessions hold
+void seedSession(app, { user: 'ada' }, { sessionName: 'admin' })
+
+// What require() gives in JavaScript that is checked: a module that has the plugin.
+declare const required: typeof import('fastify-holdfast')
+app.register(required, { maxAge: 60 })
+app.register(required)
+Fastify({ http2: true }).register(required)
+// @ts-expect-error: no such option
+app.register(required, { max_age: 60 })
+// A plugin that is written in place gets its types from Fastify, as without this one.
+app.register(async (child) => {
+  expect<Equal<typeof child.sessions, Sessions>>()
+})
+app.register((child, _options, done) => {
+  child.get('/child', async ({ session }) => session.publicId)
+  done()
+})
 
 // A second registration: one line types all that bears its name.
 await app.register(sessionPlugin, {

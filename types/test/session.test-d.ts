@@ -148,6 +148,18 @@ void session.update((draft) => {
   // @ts-expect-error: JSON makes a string of it
   draft.since = new Date()
 })
+// At any depth, also what has methods.
+// @ts-expect-error: JSON makes a string of a part of it
+session.owner = { name: 'ada', since: new Date() }
+// @ts-expect-error: what is read back has no such part
+session.owner?.since.getTime()
+// @ts-expect-error: what is read back has no methods
+session.orders?.[0]?.total.format()
+// @ts-expect-error: JSON drops it
+session.calls = { back: () => {} }
+session.tags = [{ name: 'new', at: new Date() }]
+session.tree = { left: { right: {} } }
+expect<Equal<typeof session.key, (string & { readonly brand: 'key' }) | undefined>>()
 expect<Equal<typeof session.until, Date | string | undefined>>()
 session.until = new Date()
 expect<Equal<typeof session.prices, Map<string, number> | undefined>>()

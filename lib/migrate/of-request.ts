@@ -1,0 +1,75 @@
+import { removeFormer, type CarryTools } from './carry.ts'
+import type { FormerId } from './former-cookie.ts'
+import { endedNote, idOf, isCarried, isEnded, noteKey, readNote } from './note.ts'
+import type { PresentedFormer } from '../session/client.ts'
+import { publicIdOf } from '../session/id.ts'
+import type { StoreClient } from '../session/store-client.ts'
+import type { SessionRecord } from '../../types/store.ts'
+
+/** The former sessions whose cookies a request brings. */
+export class FormerSessionsOfRequest implements PresentedFormer {
+  readonly ids: readonly FormerId[]
+  isOver = false
+  readonly #tools: Omit<CarryTools, 'store'>
+
+  constructor(tools: Omit<CarryTools, 'store'>, ids: readonly FormerId[]) {
+    this.#tools = tools
+    this.ids = ids
+  }
+
+  /** Whether all of them have been carried over, or have ended. */
+  async areNoted(store: StoreClient): Promise<boolean> {
+    for (const id of this.ids) {
+      const note = await readNote(this.#tools.config, store, id)
+      if (note === undefined || !(isCarried(note) || isEnded(note))) return false
+    }
+    return this.ids.length > 0
+  }
+
+  async end(store: StoreClient): Promise<readonly string[]> {
+    const { config, formerStore, options } = this.#tools
+    const keys: string[] = []
+    for (const id of this.ids) {
+      const note = await this.#noteEnd(store, id)
+      if (note !== undefined) keys.push(publicIdOf(config.sessionName, idOf(id, note)))
+      // It is live there as long as it is stored.
+      if (options.sideBySide === true) await formerStore.destroy(store, id)
+    }
+    this.isOver = true
+    return keys
+  }
+
+  async supersede(store: StoreClient): Promise<void> {
+    // Side by side, they live on as long as what they have become here.
+    if (this.#tools.options.sideBySide !== true) await this.end(store)
+  }
+
+  async remove(store: StoreClient): Promise<void> {
+    if (this.#tools.options.sideBySide === true) return
+    for (const id of this.ids) await removeFormer({ ...this.#tools, store }, id)
+  }
+
+  /**
+   * Notes that a former session has ended: nobody carries it over any more, whoever is about to.
+   *
+   * @returns the note that it was carried over, if it was: that stays
+   */
+  async #noteEnd(store: StoreClient, id: FormerId): Promise<SessionRecord | undefined> {
+    const { config } = this.#tools
+    const key = noteKey(config, id)
+    let tries = 0
+    for (;;) {
+      tries += 1
+      if (tries > 5) await store.pause(tries)
+      const note = await readNote(config, store, id)
+      if (note !== undefined && isCarried(note)) return note
+      if (note !== undefined && isEnded(note)) return undefined
+      const ended = endedNote(config, note)
+      // Who has the claim finds that it is not theirs any more.
+      const isNoted = await (note === undefined
+        ? store.create(key, ended)
+        : store.update(key, ended, note.version))
+      if (isNoted) return undefined
+    }
+  }
+}

@@ -1,0 +1,55 @@
+import type { MaybePromise, SessionRecord, SessionTrace } from './record.ts'
+
+/**
+ * How a session ended.
+ * - `destroyed`: by `session.destroy()` or `sessions.destroy()`
+ * - `all destroyed`: by `sessions.destroyAll()` or `sessions.destroyEverything()`
+ * - `limit`: another one of its subject began, and there were too many
+ * - `evicted`: the store had no room for it
+ */
+export type EndReason = 'destroyed' | 'all destroyed' | 'limit' | 'evicted'
+
+/**
+ * What a store tells: under a key, or of the sessions of a subject, some may have ended or moved.
+ * Without both: any may have, for messages may have been lost.
+ */
+export interface EndNotice {
+  /** How, if they have ended. */
+  readonly reason?: EndReason | undefined
+  readonly key?: string | undefined
+  /** The key under which it goes on, if it has moved. */
+  readonly successor?: string | undefined
+  readonly subject?: string | undefined
+}
+
+/** What is under a key: which record, and until when it lives, or where a trace leads. */
+export type SessionLook =
+  | (Pick<SessionRecord, 'version' | 'createdAt' | 'expiresAt'> & {
+      readonly successor?: undefined
+    })
+  | Pick<SessionTrace, 'successor'>
+
+/**
+ * Tells at once of the sessions that end, in this process and in others, for `session.signal`.
+ *
+ * What it tells is taken for a hint: the plugin then looks. So a notice may come twice, late, or
+ * not at all, for what is watched is looked at every two seconds besides.
+ */
+export interface SessionFeed {
+  /**
+   * Calls the listener whenever a session has ended or moved: for `delete`, `retire`, `move` and
+   * `endOne` with its key, and for `endAll` and `create` with `instead`, with the subject. After a
+   * gap, such as a lost connection, calls it with an empty notice.
+   *
+   * @returns what stops it, and releases what it holds open
+   */
+  listen(listener: (notice: EndNotice) => void): MaybePromise<() => MaybePromise<void>>
+  /**
+   * Looks at several keys at once, as `get` does with one, and without their data. It is no use of
+   * a session.
+   *
+   * @returns as many looks as there are keys, in their order; undefined for what is not there. What
+   *   the store cannot read has an empty version, and `Infinity` for both instants
+   */
+  look(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionLook | undefined>>
+}
