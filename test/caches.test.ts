@@ -379,6 +379,23 @@ t.test(
   }
 )
 
+t.test('S31: what an app hands on past Fastify lets no cache share an id', async (t) => {
+  const { app } = await serve(t)
+  app.get('/save', async ({ session }, reply) => {
+    session.a = 'new'
+    for (const name of aimed) reply.header(name, 'public, max-age=600')
+    await session.save()
+    return reply.getHeaders()
+  })
+  const { headers, body } = await app.inject('/save')
+  const seen = JSON.parse(body) as Record<string, unknown>
+  t.equal(seen['cache-control'], 'private')
+  for (const name of aimed) {
+    t.notOk(Object.hasOwn(seen, name.toLowerCase()), name)
+    t.equal(headers[name.toLowerCase()], undefined, name)
+  }
+})
+
 t.test('S31, S28: the 503 of a failed commit is kept by no cache', async (t) => {
   const { app, store } = await serve(t)
   app.get('/fresh/write', async ({ session }, reply) => {

@@ -22,6 +22,7 @@ const names: readonly Name[] = [
   'rejected',
   'regenerated',
   'destroyed',
+  'expired',
   'evicted',
   'fault'
 ]

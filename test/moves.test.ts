@@ -486,3 +486,33 @@ overEveryStore(
     t.same(carriedBy(reply), { header: undefined, cookie: undefined })
   }
 )
+
+overEach(
+  [...backends, later, moving],
+  t,
+  'P2: a write whose answer is lost, and that has gone along with its session, is done',
+  async (t, { store, serve }) => {
+    const { app } = await serve()
+    app.get('/login-keeping-a', async ({ session }) => {
+      await session.regenerate(['a'])
+      session.user = 'ada'
+      return 'welcome'
+    })
+    const browser = new Browser(app)
+    await browser.get('/write/older')
+    const id = idIn(browser)
+    let isFirst = true
+    store.intercept = async (call, pass) => {
+      if (call.verb !== 'update' || !isFirst) return pass()
+      isFirst = false
+      await pass()
+      browser.receive(await browser.send('/login-keeping-a'))
+      throw new Error('the answer is lost')
+    }
+    const slow = await browser.send('/write/newer')
+    t.equal(slow.statusCode, 200)
+    t.same(setCookies(slow), [], 'its reply has no id, for that is an old one')
+    t.not(idIn(browser), id)
+    t.same((await browser.get('/read')).json(), { a: 'newer', user: 'ada' })
+  }
+)

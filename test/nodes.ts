@@ -4,17 +4,19 @@ import { spawnSync } from 'node:child_process'
 
 import { majors, nodeOf, ownMajor, versionOf } from './helpers/nodes.ts'
 
-// Once is enough for what shows the same of our own algorithms on every version and takes long: the
-// interleavings that are explored (the forced ones run on all), several processes, servers that
-// fail, attacks in thousands of variants, the cookie's notes, lifetimes and moves; and for what a
-// browser or a proxy does.
+// Once is enough for what shows the same of our own algorithms on every version and takes long:
+// interleavings, several processes, what a store keeps (the drivers of the servers run on all),
+// servers that fail, attacks in thousands of variants, the cookie's notes, lifetimes and moves; for
+// the pages and the repository; and for what a browser or a proxy does.
 const once = [
-  '.build/test/attacks/{flood,intake,logs,names}.test.js',
-  '.build/test/races/{crowd,explore*,mutants,property,subjects}.test.js',
-  '.build/test/stores/*-faults.test.js',
+  '.build/test/attacks/{flood,intake,logs,names,odd-paths}.test.js',
+  '.build/test/races/*.test.js',
+  '.build/test/stores/{conformance,memory,postgres,redis,*-faults}.test.js',
   '.build/test/stress/{mutants,stress,subjects}.test.js',
   '.build/test/{caches-nginx,cookie-attributes,cookie-renewal,several-cookies,withheld}.test.js',
-  '.build/test/{lifetime-changes,moves,old-ids,polls}.test.js',
+  '.build/test/{lifetime-changes,moves,old-ids,pages,polls,silence,unreadable}.test.js',
+  '.build/test/{ci,comparison,messages,release,security,workflows}.test.js',
+  '.build/test/signals/{bus,edges,races}.test.js',
   '.build/test/subjects/*.test.js',
   '.build/test/browser/**'
 ]

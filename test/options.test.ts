@@ -6,6 +6,8 @@ import t from 'tap'
 
 import './helpers/data.ts'
 import sessionPlugin, { MemoryStore, SessionError, type SessionOptions } from '../lib/index.ts'
+import { PostgresStore } from '../lib/stores/postgres.ts'
+import { RedisStore } from '../lib/stores/redis.ts'
 import { TestClock } from '../lib/testing/index.ts'
 
 /** What registration throws. */
@@ -107,9 +109,9 @@ const refused: Readonly<Record<string, Refused>> = {
   },
   maxBytes: { cure: /positive integer/, values: [0, -1, 1.5, NaN, Infinity, '65536', null] },
   clock: { cure: /now.*setTimeout/, values: [null, Date, {}, 7] },
-  nonsense: { cure: /no such option/, values: [true, undefined] },
-  cookieName: { cure: /no such option/, values: ['sid'] },
-  rolling: { cure: /no such option/, values: [true] }
+  nonsense: { cure: /there is no option nonsense/, values: [true, undefined] },
+  cookieName: { cure: /is called sessionCookie/, values: ['sid'] },
+  rolling: { cure: /is not needed/, values: [true] }
 }
 
 for (const [option, { cure, values }] of Object.entries(refused)) {
@@ -139,7 +141,7 @@ const attributes: Readonly<Record<string, Refused>> = {
   persistent: { cure: /true or false/, values: [1, 'no', null] },
   maxAge: { cure: /maxAge/, values: [60] },
   expires: { cure: /maxAge/, values: [new Date()] },
-  signed: { cure: /attributes are/, values: [true] },
+  signed: { cure: /the option secret signs/, values: [true] },
   nonsense: { cure: /attributes are/, values: [1] }
 }
 
@@ -343,4 +345,54 @@ t.test('a domain is accepted by the first registration of a process', async (t) 
     { timeout: 20_000 }
   )
   t.equal(stdout, 'accepted\n')
+})
+
+/** What users of other plugins may write, and what the error says. */
+const ofPeers: ReadonlyArray<[options: object, message: string]> = [
+  [{ cookieName: 'sid' }, 'cookieName is called sessionCookie here'],
+  [{ name: 'sid' }, 'name is called sessionCookie here'],
+  [{ session_cookie: 'sid' }, 'session_cookie is called sessionCookie here'],
+  [{ max_age: 60 }, 'max_age is called maxAge here'],
+  [{ genid: () => 'x' }, 'genid is called generateId here'],
+  [{ idGenerator: () => 'x' }, 'idGenerator is called generateId here'],
+  [{ ttl: 60 }, 'ttl is called maxAge (in seconds) here'],
+  [{ expiry: 60 }, 'expiry is called absoluteTimeout here'],
+  [{ saveUninitialised: false }, 'saveUninitialised is called saveUninitialized here'],
+  [{ saveuninitialized: false }, 'saveuninitialized is called saveUninitialized here'],
+  [{ rolling: true }, 'rolling is not needed: every use moves the expiry'],
+  [{ resave: false }, 'resave is not needed: only what has changed is written'],
+  [{ unset: 'destroy' }, 'unset is not needed: session.destroy()'],
+  [{ proxy: true }, 'proxy is not needed: the option trustProxy of Fastify'],
+  [{ cookiePrefix: 's:' }, 'cookiePrefix is not needed: the cookie has the id as it is'],
+  [{ key: 'x' }, 'key is not needed: the data stays on the server'],
+  [{ cookie: { maxAge: 3_600_000 } }, 'cookie.maxAge is the option maxAge here'],
+  [{ cookie: { expires: new Date(0) } }, 'cookie.expires is not needed'],
+  [{ constructor: 1 }, 'there is no option constructor; the options are sessionName, '],
+  [{ cookie: { __proto__: null, toString: 1 } }, 'there is no attribute cookie.toString']
+]
+
+for (const [options, message] of ofPeers) {
+  const name = JSON.stringify(options)
+  t.test(`an option of another plugin is refused by the name it has here: ${name}`, async (t) => {
+    const error = await refusal(options)
+    t.equal(error.code, 'HOLDFAST_OPTION_INVALID')
+    t.ok(error.message.startsWith(`A session option is wrong: ${message}`), error.message)
+  })
+}
+
+t.test('an option of another store is refused, with what to do instead', async (t) => {
+  const client = { eval: async () => null, sendCommand: async () => null }
+  const pool = { query: async () => ({ rows: [], rowCount: 0 }) }
+  for (const [make, message] of [
+    [() => new MemoryStore({ ttl: 60 } as object), /: ttl is not needed/],
+    [() => new RedisStore({ client, ttl: 60 } as never), /: ttl is not needed/],
+    [() => new RedisStore({ client, disableTouch: true } as never), /: disableTouch is not needed/],
+    [
+      () => new PostgresStore({ pool, tableName: 's' } as never),
+      /: tableName is called table here/
+    ],
+    [() => new PostgresStore({ pool, size: 3 } as never), /: there is no option size of the store/]
+  ] as const) {
+    t.throws(make, { code: 'HOLDFAST_OPTION_INVALID', message })
+  }
 })

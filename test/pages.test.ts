@@ -1,10 +1,19 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import t, { type Test } from 'tap'
 
+import { chromiumPath, skipChromium } from './helpers/chromium.ts'
 import {
   isTest,
   readPage,
@@ -27,7 +36,8 @@ const servers: Record<
   { readonly url: () => Promise<string>; readonly skip: string | false }
 > = {
   REDIS_URL: { url: redisUrl, skip: skipRedis },
-  DATABASE_URL: { url: postgresUrl, skip: skipPostgres }
+  DATABASE_URL: { url: postgresUrl, skip: skipPostgres },
+  CHROMIUM_PATH: { url: async () => chromiumPath as string, skip: skipChromium }
 }
 
 /** The servers that a page's programs ask for. */
@@ -86,13 +96,16 @@ function stage(t: Test, folder: string, ports: Ports): string {
     ? mkdtempSync(join(folder, 'run-'))
     : mkdtempSync(join(tmpdir(), 'holdfast-'))
   const programs = existsSync(folder)
-    ? readdirSync(folder).filter((file) => file.endsWith('.js'))
+    ? readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
+        (file) => file.endsWith('.js') && !file.startsWith('run-')
+      )
     : []
   for (const file of programs) {
     const code = readFileSync(join(folder, file), 'utf8').replaceAll(
       'port: 3000',
       'port: Number(process.env.PORT)'
     )
+    mkdirSync(dirname(join(staged, file)), { recursive: true })
     writeFileSync(join(staged, file), translate(code, ports))
   }
   t.teardown(() => {
@@ -113,7 +126,9 @@ async function replay(transcript: string, cwd: string, env: NodeJS.ProcessEnv): 
     // An assignment must take place in this shell; what a command prints may lack its last line
     // end.
     const isAssignment = /^[A-Z_]+=/.test(command)
-    const typed = command.replace(/^node (\S+)\.ts\b/, 'node $1.js')
+    const typed = command
+      .replace(/^node (\S+)\.ts\b/, 'node $1.js')
+      .replace(/^node (examples\/\S+)/, (_, path: string) => `node ${resolve(path)}`)
     return `printf '$ %s\\n' ${quote(command)}\n${isAssignment ? typed : `${typed} | sed '$a\\'`}`
   })
   return (await run('bash', ['-c', script.join('\n')], cwd, env)).output
@@ -138,7 +153,7 @@ function withNumberedIds(text: string): string {
   )
 }
 
-const served = /\.listen\(/
+const served = /\.listen\((?!0\))/
 
 /**
  * What serves the transcript at a place of a page: the last program above it that listens, or the
@@ -210,7 +225,9 @@ for (const page of pages) {
       })
     } else if (
       language === 'ts' &&
-      !transcripts.some(({ text }) => text.includes(`node ${file}`))
+      !file.endsWith('.d.ts') &&
+      !transcripts.some(({ text }) => text.includes(`node ${file}`)) &&
+      !blocks.some(({ text }) => text.includes(` from './${file}'`)) // the other program runs it
     ) {
       t.test(`${path}, ${file}: runs to its end`, options, async (t) => {
         t.equal(
@@ -348,7 +365,7 @@ t.test('each promise is in the name of a test in each file that the page points 
   const promises = rowsWithTests(readPage('docs/promises.md'), 'P')
   t.same(
     promises.map(({ name }) => name),
-    [...Array.from({ length: 11 }, (_, index) => `P${index + 1}`), 'P13']
+    Array.from({ length: 13 }, (_, index) => `P${index + 1}`)
   )
   for (const { name, files } of promises) {
     t.not(files.length, 0, `${name} has a test`)
@@ -372,8 +389,10 @@ t.test('what the README says of cost stands in the report', async (t) => {
 t.test('CONTRIBUTING names every file of the rooms of lib, and no other', async (t) => {
   const { text } = readPage('CONTRIBUTING.md')
   const section = text.slice(text.indexOf('## Where things are'), text.indexOf('## Words'))
-  const named = [...section.matchAll(/`((?:http|session)\/[\w-]+)`/g)].map(([, name]) => name)
-  const files = ['http', 'session'].flatMap((room) =>
+  const named = [...section.matchAll(/`((?:http|session|signal)\/[\w-]+)`/g)].map(
+    ([, name]) => name
+  )
+  const files = ['http', 'session', 'signal'].flatMap((room) =>
     readdirSync(`lib/${room}`).map((file) => `${room}/${file.replace('.ts', '')}`)
   )
   t.same([...new Set(named)].toSorted(), files.toSorted())

@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import t from 'tap'
 
 const script = resolve('scripts/release.js')
+const stage = resolve('scripts/stage.js')
 
 const releases: ReadonlyArray<
   [name: string, tag: string, headings: string[], refusal: RegExp | undefined]
@@ -38,7 +39,86 @@ for (const [name, tag, headings, refusal] of releases) {
   })
 }
 
-t.test('the workflow checks the tag before it publishes', async (t) => {
+for (const repository of [
+  undefined,
+  '',
+  'holdfast',
+  'https://github.com/example/holdfast',
+  'a/b/c'
+]) {
+  t.test(`nothing is staged to be published from the repository ${repository}`, async (t) => {
+    const cwd = t.testdir({ 'package.json': '{ "name": "a", "version": "1.2.3" }' })
+    const { GITHUB_REPOSITORY: _, ...env } = process.env
+    const { status, stderr } = spawnSync(process.execPath, [stage, 'staged'], {
+      cwd,
+      encoding: 'utf8',
+      env: { ...env, ...(repository !== undefined && { GITHUB_REPOSITORY: repository }) }
+    })
+    t.equal(status, 1)
+    t.match(
+      stderr,
+      /^GITHUB_REPOSITORY is ".*": set it to the public repository, as in owner\/name/
+    )
+    t.notOk(existsSync(`${cwd}/staged`))
+  })
+}
+
+t.test('a folder that is not staged is not published', async (t) => {
+  const { status, stderr } = spawnSync(process.execPath, [stage], { encoding: 'utf8' })
+  t.equal(status, 1)
+  t.match(stderr, /"node scripts\/stage\.js \.release" makes that/)
+})
+
+t.test('a page whose link leads nowhere is not staged', async (t) => {
+  const cwd = t.testdir({
+    'package.json': '{ "name": "a", "version": "1.2.3" }',
+    'README.md': '[a](docs/a.md)'
+  })
+  const env = { ...process.env, GITHUB_REPOSITORY: 'example/a.b' }
+  const { status, stderr } = spawnSync(process.execPath, [stage, 'staged'], {
+    cwd,
+    encoding: 'utf8',
+    env
+  })
+  t.equal(status, 1)
+  t.match(stderr, /A page links to docs\/a\.md, which is not there/)
+})
+
+t.test('what is staged: links lead to the tag, and code, anchors and addresses stay', async (t) => {
+  const cwd = t.testdir({
+    'package.json': '{ "name": "a", "version": "1.2.3", "scripts": { "prepare": "false" } }',
+    docs: { 'a.md': '', 'b.png': '' },
+    'README.md': [
+      '[`a`, and more](docs/a.md) [b](docs/a.md#b) ![c](docs/b.png) [d](docs) [e](#e)',
+      '[f](https://f.example) `[g](docs/a.md)`',
+      '```ts\nconst h = [i](docs)\n```',
+      ''
+    ].join('\n')
+  })
+  const env = { ...process.env, GITHUB_REPOSITORY: 'example/a.b' }
+  spawnSync(process.execPath, [stage, 'staged'], { cwd, env })
+  const home = 'https://github.com/example/a.b'
+  t.equal(
+    readFileSync(`${cwd}/staged/README.md`, 'utf8'),
+    [
+      `[\`a\`, and more](${home}/blob/v1.2.3/docs/a.md) [b](${home}/blob/v1.2.3/docs/a.md#b)` +
+        ` ![c](${home}/raw/v1.2.3/docs/b.png) [d](${home}/tree/v1.2.3/docs) [e](#e)`,
+      '[f](https://f.example) `[g](docs/a.md)`',
+      '```ts\nconst h = [i](docs)\n```',
+      ''
+    ].join('\n')
+  )
+  const manifest = JSON.parse(readFileSync(`${cwd}/staged/package.json`, 'utf8')) as object
+  t.notOk('scripts' in manifest, 'nothing runs where it is published')
+})
+
+t.test('the workflow checks the tag, and publishes the folder that is staged', async (t) => {
   const workflow = readFileSync('.github/workflows/release.yml', 'utf8')
-  t.match(workflow, /run: node scripts\/release\.js "\$GITHUB_REF_NAME"\n[^]*run: npm publish /)
+  const commands = [...workflow.matchAll(/\brun: (.*)$/gm)].map(([, command]) => command)
+  t.same(commands, [
+    'node scripts/release.js "$GITHUB_REF_NAME"',
+    'npm ci',
+    'node scripts/stage.js .release',
+    'npm publish ./.release --provenance --access public'
+  ])
 })

@@ -57,7 +57,7 @@ type Check = (t: Test, app: Running) => unknown
  * the example from outside where that is possible, and otherwise at its code.
  */
 const checks: Readonly<Record<string, Check>> = {
-  'TLS on all of the way to the client': async (t, { send }) => {
+  'Use TLS all the way to the client': async (t, { send }) => {
     t.match(
       (
         await send('POST', '/login', { body: { user: 'ada', password: 'right' } })
@@ -75,7 +75,7 @@ const checks: Readonly<Record<string, Check>> = {
     )
     t.match(example, /trustProxy: '[a-z]+'/)
   },
-  'An app for browsers alone': async (t, { send, login }) => {
+  'If only browsers use the app': async (t, { send, login }) => {
     const [, id] = (await login()).split('=') as [string, string]
     t.equal((await send('GET', '/me', { headers: { 'x-session-id': id } })).status, 401)
     t.equal(
@@ -85,14 +85,14 @@ const checks: Readonly<Record<string, Check>> = {
       null
     )
   },
-  'The cookie has a `__Host-` name': async (t, { send }) =>
+  'Give the cookie a `__Host-` name': async (t, { send }) =>
     t.match(
       (
         await send('POST', '/login', { body: { user: 'ada', password: 'right' } })
       ).headers.getSetCookie(),
       [/^__Host-session=.*; Path=\/; HttpOnly; Secure; SameSite=Lax$/]
     ),
-  '`secret` comes from the environment': async (t, { send, login }) => {
+  'Read `secret` from the environment': async (t, { send, login }) => {
     const cookie = await login()
     t.match(cookie, /=[\w-]{36}~[\w-]{16}\.[\w-]{43}$/)
     t.equal((await send('GET', '/me', { cookie: cookie.slice(0, -1) })).status, 401)
@@ -104,7 +104,7 @@ const checks: Readonly<Record<string, Check>> = {
     t.equal(renewed.status, 200)
     t.equal(renewed.headers.getSetCookie().length, 1, 'and has a new signature')
   },
-  'A store that all processes share': async (t, { login }) => {
+  'Use a store that all processes share': async (t, { login }) => {
     const other = await run(t)
     t.equal(
       (await other.send('GET', '/me', { cookie: await login() })).status,
@@ -112,17 +112,17 @@ const checks: Readonly<Record<string, Check>> = {
       'another process has the session too'
     )
   },
-  '`maxAge` and `absoluteTimeout`': (t) => {
+  'Set `maxAge` and `absoluteTimeout`': (t) => {
     t.match(example, 'maxAge: 60 * 60,')
     t.match(example, 'absoluteTimeout: 24 * 60 * 60,')
   },
-  'Nobody has a session who needs none': async (t, { send }) => {
+  'Do not create sessions for visitors that need none': async (t, { send }) => {
     for (const path of ['/me', '/health', '/nowhere'])
       t.same((await send('GET', path)).headers.getSetCookie(), [], path)
     const health = await send('GET', '/health', { cookie: '__Host-session=x' })
     t.same([health.status, health.headers.get('vary')], [200, null])
   },
-  '`signIn()` at login': async (t, { send, login }) => {
+  'Call `signIn()` at login': async (t, { send, login }) => {
     const before = await login()
     const after = (
       await send('POST', '/login', { body: { user: 'ada', password: 'right' }, cookie: before })
@@ -133,7 +133,7 @@ const checks: Readonly<Record<string, Check>> = {
     t.equal((await send('GET', '/me', { cookie: before })).status, 401)
     t.equal((await send('GET', '/me', { cookie: after })).status, 200)
   },
-  '`destroy()` at logout': async (t, { send, login }) => {
+  'Call `destroy()` at logout': async (t, { send, login }) => {
     const cookie = await login()
     t.equal((await send('GET', '/logout', { cookie })).status, 404, 'no GET logs out')
     t.match((await send('POST', '/logout', { cookie })).headers.getSetCookie(), [
@@ -141,7 +141,7 @@ const checks: Readonly<Record<string, Check>> = {
     ])
     t.equal((await send('GET', '/me', { cookie })).status, 401)
   },
-  'Users see where they are signed in': async (t, { send, login }) => {
+  'Show users where they are signed in': async (t, { send, login }) => {
     const [mine, other, third] = [await login(), await login(), await login()]
     const status = async (cookie: string): Promise<number> =>
       (await send('GET', '/me', { cookie })).status
@@ -166,7 +166,7 @@ const checks: Readonly<Record<string, Check>> = {
     t.match(example, 'fresh: 15 * 60')
     t.match(example, 'subjectSessions: { max: 20')
   },
-  'Requests that change something': async (t, { send }) => {
+  'Accept requests that change something': async (t, { send }) => {
     const status = async (headers: Record<string, string>): Promise<number> =>
       (await send('POST', '/logout', { headers })).status
     for (const site of ['cross-site', 'same-site', 'none'])
@@ -176,7 +176,7 @@ const checks: Readonly<Record<string, Check>> = {
     t.equal(await status({ origin: 'null' }), 403)
     t.equal(await status({}), 200, 'no browser')
   },
-  'Logins are limited': async (t, { send }) => {
+  'Limit the rate of logins': async (t, { send }) => {
     const statuses = []
     for (let count = 0; count < 6; count += 1)
       statuses.push(
@@ -185,13 +185,13 @@ const checks: Readonly<Record<string, Check>> = {
     t.equal(statuses[0], 401)
     t.equal(statuses.at(-1), 429)
   },
-  'Logs show no request headers': async (t, { send, login, output }) => {
+  'Keep request headers out of the logs': async (t, { send, login, output }) => {
     const [, value] = (await login()).split('=') as [string, string]
     await send('GET', '/me', { cookie: `__Host-session=${value}` })
     for (const part of value.split('.')) t.notOk(output().includes(part))
     t.match(example, /redact: \['req\.headers\.cookie'/)
   },
-  'Somebody looks at the [events]': async (t, { send, output }) => {
+  'Watch the [events]': async (t, { send, output }) => {
     await send('GET', '/me', { cookie: '__Host-session=guessed' })
     // It has been written by now, and is on its way through the pipe.
     for (let turn = 0; turn < 100_000 && !output().includes('"reason":"malformed"'); turn += 1)
@@ -200,7 +200,7 @@ const checks: Readonly<Record<string, Check>> = {
       })
     t.match(output(), '"reason":"malformed"')
   },
-  'The app is closed on a signal': async (t, { stop }) => t.equal(await stop(), 0)
+  'Close the app on a signal': async (t, { stop }) => t.equal(await stop(), 0)
 }
 
 t.test('the example for production follows the checklist', { skip: skipRedis }, async (t) => {

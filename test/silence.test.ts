@@ -700,7 +700,9 @@ const frozen: Readonly<Record<string, (session: Session) => unknown>> = {
   sealed: (session) => Object.seal(session),
   'not extensible': (session) => Object.preventExtensions(session),
   'with a key that cannot be changed': (session) =>
-    Object.defineProperty(session, 'b', { value: 'fixed', enumerable: true })
+    Object.defineProperty(session, 'b', { value: 'fixed', enumerable: true }),
+  'with a hidden key that cannot be changed': (session) =>
+    Object.defineProperty(session, 'n', { value: 0 })
 }
 
 t.test('a session that the app freezes makes no reply an error, and loses no id', async (t) => {

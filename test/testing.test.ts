@@ -214,6 +214,110 @@ t.test('the test browser takes replies in when the test lets it', async (t) => {
   t.equal(browser.cookies.get('a'), '1')
 })
 
+/** An app that redirects, and shows what came to the end of it. */
+function redirectingApp(t: Test): FastifyInstance {
+  const app = cookieApp(t)
+  const type = 'application/x-www-form-urlencoded'
+  app.addContentTypeParser(type, { parseAs: 'string' }, (_request, body, done) => done(null, body))
+  app.all<{ Params: { status: string }; Querystring: { to: string } }>(
+    '/redirect/:status',
+    async ({ params, query }, reply) => {
+      reply.header('set-cookie', `on-${params.status}=1`)
+      return reply.code(Number(params.status)).header('location', query.to).send()
+    }
+  )
+  app.all('/end', async ({ body, headers, method, url }) => ({
+    method,
+    url,
+    body,
+    type: headers['content-type'],
+    cookie: headers.cookie,
+    host: headers.host
+  }))
+  app.all('/loop', async (_request, reply) => reply.redirect('/loop'))
+  return app
+}
+
+t.test('the test browser takes what inject takes', async (t) => {
+  const browser = new TestBrowser(redirectingApp(t))
+  t.match((await browser.inject('/end')).json(), { method: 'GET', url: '/end' })
+  t.match((await browser.inject('/end', { query: { a: '1' } })).json(), { url: '/end?a=1' })
+  t.match((await browser.inject({ url: '/end', query: { a: '1' } })).json(), { url: '/end?a=1' })
+  t.match((await browser.inject({ path: '/end' })).json(), { url: '/end' })
+  t.match((await browser.inject({ url: { pathname: '/end' } })).json(), { url: '/end' })
+  t.match((await browser.inject({ url: '/end', method: 'PUT', payload: { a: 1 } })).json(), {
+    method: 'PUT',
+    body: { a: 1 }
+  })
+})
+
+t.test('the test browser follows redirects where it opens a page, and not otherwise', async (t) => {
+  const app = redirectingApp(t)
+  t.equal((await new TestBrowser(app).inject('/redirect/303?to=/end')).statusCode, 303)
+  const cases = [
+    ['POST', 301, 'GET'],
+    ['POST', 302, 'GET'],
+    ['POST', 303, 'GET'],
+    ['POST', 307, 'POST'],
+    ['POST', 308, 'POST'],
+    ['PUT', 302, 'PUT'],
+    ['PUT', 303, 'GET'],
+    ['GET', 307, 'GET']
+  ] as const
+  for (const [method, status, then] of cases) {
+    const reply = await new TestBrowser(app).open(`/redirect/${status}?to=../end%3Fa=1`, {
+      method,
+      ...(method === 'GET' ? {} : { payload: { a: 1 } })
+    })
+    const isSent = then !== 'GET'
+    t.match(
+      reply.json(),
+      {
+        method: then,
+        url: '/end?a=1',
+        body: isSent ? { a: 1 } : undefined,
+        type: isSent ? 'application/json' : undefined,
+        cookie: `on-${status}=1`
+      },
+      `${method}, ${status}`
+    )
+  }
+  t.equal((await new TestBrowser(app).open('/redirect/303?to=/end', { method: 'HEAD' })).body, '')
+})
+
+t.test('the test browser stays with its app, and comes to an end', async (t) => {
+  const browser = new TestBrowser(redirectingApp(t))
+  for (const to of ['https://idp.example/', '//idp.example/end', 'http://', 'https://localhost/'])
+    t.equal((await browser.open('/redirect/302', { query: { to } })).headers.location, to)
+  t.equal((await browser.open('/redirect/304?to=/end')).statusCode, 304)
+  const to = 'http://shop.example:8080/end'
+  t.match(
+    (await browser.open('/redirect/302', { query: { to }, authority: 'shop.example:8080' })).json(),
+    {
+      host: 'shop.example:8080'
+    }
+  )
+  await t.rejects(browser.open('/loop'), {
+    message: 'The app redirects more than 20 times'
+  })
+})
+
+t.test('the test browser posts a form, and goes where it leads', async (t) => {
+  const browser = new TestBrowser(redirectingApp(t))
+  const form = { name: 'Ada & Co', size: ['s', 'm'] }
+  t.match((await browser.submit('/end', form)).json(), {
+    method: 'POST',
+    body: 'name=Ada+%26+Co&size=s&size=m',
+    type: 'application/x-www-form-urlencoded'
+  })
+  t.match((await browser.submit('/end')).json(), { method: 'POST', body: '' })
+  t.match((await browser.submit('/redirect/303?to=/end', form)).json(), { method: 'GET' })
+  t.match((await browser.submit({ url: '/redirect/307', query: { to: '/end' } }, form)).json(), {
+    method: 'POST',
+    body: 'name=Ada+%26+Co&size=s&size=m'
+  })
+})
+
 t.test("seedSession returns no other session's headers where its id is taken", async (t) => {
   const { app } = await serve(t, { generateId: () => 'taken-taken-taken-taken' })
   await seedSession(app, { user: 'ada' })

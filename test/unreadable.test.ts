@@ -322,6 +322,32 @@ overEach(
 overEach(
   stores,
   t,
+  "regenerate('all') of what cannot be read back leaves the session as it is",
+  async (t, over) => {
+    const { app } = await over.serve({
+      serializer: {
+        stringify: (data) => JSON.stringify(data),
+        parse: (text) => {
+          if (text.includes('bad')) throw new Error('not this')
+          return JSON.parse(text) as Record<string, unknown>
+        }
+      }
+    })
+    app.get('/step-up', async ({ session }) => {
+      session.a = 'bad'
+      await session.regenerate('all')
+    })
+    const id = await begin(app)
+    const reply = await app.inject({ url: '/step-up', headers: { cookie: `session_id=${id}` } })
+    t.same([reply.statusCode, reply.json().code], [503, code])
+    t.same(setCookies(reply), [])
+    t.same(await stored(app, id), { a: 'old' })
+  }
+)
+
+overEach(
+  stores,
+  t,
   'a write that meets the record of another serializer is a coded error, and replaces nothing',
   async (t, over) => {
     const both: Serializer = {

@@ -438,3 +438,28 @@ overEach([memory, later], t, 'a foreign page that is refused signs nobody out', 
   t.equal((await jar.visit(`${site}/refuse`, { ...foreign, ...post })).statusCode, 403)
   t.equal(await userIn(jar), 'ada')
 })
+
+overEveryStore(
+  t,
+  'attack: an update() that changes nothing, sent from another site, logs nobody out',
+  async (t, serveOver) => {
+    const { app, store } = await serveOver({ saveUninitialized: false })
+    app.get('/tidy', async ({ session }) => ({
+      found: await session.update((draft) => {
+        delete draft.b
+        return draft.a === undefined ? 'nothing' : 'something'
+      }),
+      isNew: session.isNew
+    }))
+    const foreignImage = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }
+    for (const headers of [foreignImage, {}]) {
+      const reply = await app.inject({ url: '/tidy', headers })
+      t.same([reply.json(), setCookies(reply)], [{ found: 'nothing', isNew: true }, []])
+    }
+    t.same(store.taken(), [])
+    // What has data begins one, and what has begun is changed.
+    const { app: other } = await serveOver({ saveUninitialized: false })
+    other.get('/count', async ({ session }) => session.update((draft) => (draft.n = 1)))
+    t.equal(setCookies(await other.inject('/count')).length, 1)
+  }
+)

@@ -12,13 +12,18 @@ export const ownMajor = Number.parseInt(process.versions.node, 10)
  */
 export function nodeOf(major: number): string {
   if (major === ownMajor) return process.execPath
-  const path = execFileSync('npx', ['-y', '-p', `node@${major}`, '-c', 'command -v node'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit']
-  }).trim()
+  const path = runtimeOf('node', String(major))
   const version = versionOf(path)
   if (!version.startsWith(`v${major}.`)) throw new Error(`asked for Node ${major}, got ${version}`)
   return path
+}
+
+/** The executable that a version of the npm package `node`, `bun` or `deno` brings. */
+export function runtimeOf(name: string, version: string): string {
+  return execFileSync('npx', ['-y', '-p', `${name}@${version}`, '-c', `command -v ${name}`], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit']
+  }).trim()
 }
 
 export function versionOf(node: string): string {

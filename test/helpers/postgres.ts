@@ -334,7 +334,10 @@ type AdvancingClock = NonNullable<PostgresStoreOptions['clock']> & {
 
 /** A pool to whose server the present is what it is told. */
 export function timed(pool: pg.Pool, now: () => number): PostgresPool {
+  const { Client, options } = pool as unknown as { Client: unknown; options: unknown }
+  const listening = { Client, options }
   return {
+    ...listening,
     query: (text, values) =>
       pool.query(
         text.replaceAll(

@@ -164,8 +164,11 @@ export async function redisStore(
 ): Promise<Aging<RedisStore>> {
   const prefix = `test:${randomUUID()}:`
   const servers = nodes ?? [await redis()]
+  const shared = await redis()
+  // A pool cannot subscribe.
+  const subscriber = client !== undefined && !('subscribe' in client) ? { subscriber: shared } : {}
   return {
-    store: new RedisStore({ client: client ?? (await redis()), prefix, clock }),
+    store: new RedisStore({ client: client ?? shared, ...subscriber, prefix, clock }),
     async advance(milliseconds) {
       for (const server of servers)
         await server.eval(age, { keys: [], arguments: [prefix, String(milliseconds)] })

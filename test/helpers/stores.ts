@@ -1,6 +1,7 @@
 import {
   MemoryStore,
   type MaybePromise,
+  type SessionFeed,
   type SessionRecord,
   type SessionStore,
   type SessionTrace,
@@ -15,6 +16,7 @@ export type Verb =
   | 'delete'
   | 'retire'
   | 'move'
+  | 'look'
   | keyof SubjectStore
 
 /** A call of a store, as a test sees it. */
@@ -29,6 +31,7 @@ export class WatchedStore implements SessionStore {
   /** There if the store has it. */
   readonly move?: Required<SessionStore>['move']
   readonly subjects?: SubjectStore
+  readonly feed?: SessionFeed
   readonly #inner: SessionStore
 
   constructor(inner: SessionStore) {
@@ -39,6 +42,13 @@ export class WatchedStore implements SessionStore {
       this.move = (...given) => this.#through('move', given[0], () => able.move(...given))
     }
     if (subjects !== undefined) this.subjects = this.#watch(subjects)
+    const { feed } = inner
+    if (feed !== undefined) {
+      this.feed = {
+        listen: (listener) => feed.listen(listener),
+        look: (keys) => this.#through('look', keys.join(' '), () => feed.look(keys))
+      }
+    }
   }
 
   /** What happens to a call; the default passes it on. A test replaces it. */

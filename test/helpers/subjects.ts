@@ -30,7 +30,10 @@ export interface Scene {
   readonly whoIs: (device: Device) => Promise<unknown>
 }
 
-export async function scene(over: Over, options: SessionOptions = {}): Promise<Scene> {
+export async function scene(
+  over: Pick<Over, 'serve'>,
+  options: SessionOptions = {}
+): Promise<Scene> {
   const { app } = await over.serve(options)
   const works = new Map<string, (session: Session) => unknown>()
   app.get('/visit', async ({ session, headers }) => {
@@ -62,7 +65,13 @@ export async function scene(over: Over, options: SessionOptions = {}): Promise<S
   }
 }
 
-/** Lets time pass, a little at a time, until something is done. */
+/** For scenes in which time passes while a real server works, however busy the machine is. */
+export const patient: SessionOptions = { storeTimeout: 24 * 60 * 60 }
+
+/**
+ * Lets time pass, a little at a time, until something is done. The scene should be `patient`: a
+ * real server may take more turns than a timeout has milliseconds.
+ */
 export async function advanceUntil<T>(clock: TestClock, work: Promise<T>): Promise<T> {
   let isOver = false
   const end = (): void => {

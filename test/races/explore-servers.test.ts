@@ -11,10 +11,10 @@ import {
 } from './subjects/explore.ts'
 import { accidents, loadLib } from './world.ts'
 
-/** What is explored to the end on a real server: on Redis, where a fresh store costs nothing. */
-const phases: readonly (Phase & { readonly all: number })[] = [
+/** What is explored on a real server: on Redis, where a fresh store costs nothing. */
+const phases: readonly (Phase & { readonly all?: number })[] = [
   { requests: 1, processes: 'one', faults: 1, noChains: true, all: 421 },
-  { requests: 2, processes: 'one each', faults: 0, noChains: true, all: 12141 }
+  { requests: 2, processes: 'one each', faults: 0, noChains: true, limit: 12 }
 ]
 
 const lib = await loadLib()
@@ -29,7 +29,9 @@ for (const { name, skip, open } of backends.filter(({ name }) => name === 'Redis
           open
         })
         t.equal(counterexample, undefined)
-        t.equal(interleavings, phase.all, `${interleavings} in ${seconds.toFixed(0)} s`)
+        t.equal(interleavings, phase.all ?? interleavings)
+        t.ok(interleavings > 400)
+        t.comment(`${interleavings} in ${seconds.toFixed(0)} s`)
       }
     )
   }

@@ -8,12 +8,12 @@ import { accidents, loadLib } from './world.ts'
 const all: readonly Phase[] = [
   { requests: 1, processes: 'one', faults: 1 },
   { requests: 1, processes: 'one each', faults: 1, fates: accidents },
-  { requests: 2, processes: 'one', faults: 0, limit: 40 },
-  { requests: 2, processes: 'one each', faults: 0, limit: 60 },
-  { requests: 2, processes: 'one each', faults: 1, limit: 20 },
-  { requests: 2, processes: 'one each', faults: 1, fates: accidents, onlyMoves: true, limit: 30 },
-  { requests: 3, processes: 'one', faults: 0, limit: 5 },
-  { requests: 3, processes: 'one each', faults: 0, limit: 5 }
+  { requests: 2, processes: 'one', faults: 0, limit: 15 },
+  { requests: 2, processes: 'one each', faults: 0, limit: 20 },
+  { requests: 2, processes: 'one each', faults: 1, limit: 8 },
+  { requests: 2, processes: 'one each', faults: 1, fates: accidents, onlyMoves: true, limit: 12 },
+  { requests: 3, processes: 'one', faults: 0, limit: 2 },
+  { requests: 3, processes: 'one each', faults: 0, limit: 2 }
 ]
 /** One that moves a session in one step has fewer calls, and so fewer orders. */
 const stores = [

@@ -29,7 +29,7 @@ const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
     'the trace, after an end by the old id': {
       file: 'stores/memory.js',
       marker: 'trace stays',
-      put: ';this.#remove(found);'
+      put: ';'
     }
   },
   redis: {

@@ -10,7 +10,7 @@ for (const { name, skip, open } of [...backends, moving]) {
     { skip },
     async (t) => {
       t.equal(
-        await checkPrograms(await loadLib(), name === 'MemoryStore' ? 500 : 200, open),
+        await checkPrograms(await loadLib(), name === 'MemoryStore' ? 200 : 80, open),
         undefined
       )
     }

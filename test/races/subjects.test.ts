@@ -18,13 +18,13 @@ const all: readonly Phase[] = [
   { requests: 1, start: 'signed in', faults: 1, fates: accidents },
   { requests: 1, start: 'anonymous', faults: 1, fates: accidents, limits },
   { requests: 2, start: 'anonymous', faults: 0 },
-  { requests: 2, start: 'signed in', faults: 0, limit: 40 },
+  { requests: 2, start: 'signed in', faults: 0, limit: 15 },
   { requests: 2, start: 'moved', faults: 0 },
-  { requests: 2, start: 'anonymous', faults: 0, limits, limit: 30 },
-  { requests: 2, start: 'signed in', faults: 0, limits, limit: 10 },
+  { requests: 2, start: 'anonymous', faults: 0, limits, limit: 12 },
+  { requests: 2, start: 'signed in', faults: 0, limits, limit: 5 },
   { requests: 2, start: 'signed in', faults: 0, events, limit: 4 },
-  { requests: 2, start: 'signed in', faults: 1, limit: 7 },
-  { requests: 2, start: 'signed in', faults: 1, fates: accidents, limit: 7 },
+  { requests: 2, start: 'signed in', faults: 1, limit: 3 },
+  { requests: 2, start: 'signed in', faults: 1, fates: accidents, limit: 3 },
   { requests: 3, start: 'signed in', faults: 0, limit: 2 }
 ]
 

@@ -445,7 +445,7 @@ async function serve(
       return (await sessions.destroy(sessions.publicIdOf(id))) ? 'ended' : 'nothing'
     }
     const cookieId = transport === 'cookie' ? id : undefined
-    const rest = { mustRenew: false, isUse: true, found: undefined }
+    const rest = { mustRenew: false, isUse: true, found: undefined, former: undefined }
     const presented = { id, transport, cookieId, ...rest }
     const session = await lib.loadSession(context, presented, client)
     try {

@@ -3,7 +3,9 @@ import t from 'tap'
 import {
   MemoryStore,
   type Clock,
+  type EndNotice,
   type MemoryStoreOptions,
+  type SessionFeed,
   type SessionRecord,
   type SessionStore,
   type SessionTrace
@@ -444,7 +446,7 @@ const broken: Array<
           super.delete(key)
         }
       })(daily(clock)),
-    'delete answers the record that it removed, once'
+    'delete returns the record that it removed, once'
   ],
 
   [
@@ -455,7 +457,7 @@ const broken: Array<
           return super.get(key)
         }
       })(daily(clock)),
-    'delete answers the record that it removed, once'
+    'delete returns the record that it removed, once'
   ],
 
   [
@@ -472,7 +474,7 @@ const broken: Array<
           return super.delete(key) && this.#created.get(key)
         }
       })(daily(clock)),
-    'delete answers what was written and touched last'
+    'delete returns what was written and touched last'
   ],
 
   [
@@ -728,7 +730,7 @@ const broken: Array<
           return entry
         }
       })(clock),
-    'delete answers a trace, and leaves it'
+    'delete returns a trace, and leaves it'
   ],
 
   [
@@ -740,7 +742,7 @@ const broken: Array<
           return entry?.successor === undefined ? entry : undefined
         }
       })(clock),
-    'delete answers a trace, and leaves it'
+    'delete returns a trace, and leaves it'
   ],
 
   [
@@ -1031,8 +1033,105 @@ const broken: Array<
     'move looks, and moves what has been deleted',
     (clock) => lateMove(clock),
     'of concurrent deletes and move 1 one gets the record'
+  ],
+
+  [
+    'feed tells nobody',
+    (clock) => telling(clock, { listen: () => () => {} }),
+    'feed: tells of what is deleted and what is retired'
+  ],
+
+  [
+    'feed tells of what is deleted alone',
+    (clock) =>
+      telling(clock, {
+        listen: (listener, feed) =>
+          feed.listen((notice) => notice.reason === 'destroyed' && listener(notice))
+      }),
+    'feed: tells of what is deleted and what is retired'
+  ],
+
+  [
+    'feed tells no subject of its ends',
+    (clock) =>
+      telling(clock, {
+        listen: (listener, feed) =>
+          feed.listen((notice) => notice.subject === undefined && listener(notice))
+      }),
+    'feed: tells of the ends of a subject'
+  ],
+
+  [
+    'feed goes on after it is stopped',
+    (clock) =>
+      telling(clock, {
+        listen(listener, feed) {
+          feed.listen(listener)
+          return () => {}
+        }
+      }),
+    'feed: tells each listener, until it is stopped'
+  ],
+
+  [
+    'feed stops for all at once',
+    (clock) => {
+      const listeners = new Set<(notice: EndNotice) => void>()
+      return telling(clock, {
+        listen(listener, feed) {
+          if (listeners.size === 0)
+            feed.listen((notice) => listeners.forEach((each) => each(notice)))
+          listeners.add(listener)
+          return () => listeners.clear()
+        }
+      })
+    },
+    'feed: tells each listener, until it is stopped'
+  ],
+
+  [
+    'feed looks and sees no trace',
+    (clock) =>
+      telling(clock, {
+        look: (keys, feed) =>
+          feed.look(keys).map((look) => (look?.successor === undefined ? look : undefined))
+      }),
+    'feed: a look shows until when a record lives, and where a trace leads'
+  ],
+
+  [
+    'feed looks and leaves out what is not there',
+    (clock) =>
+      telling(clock, {
+        look: (keys, feed) => feed.look(keys).filter((look) => look !== undefined)
+      }),
+    'feed: a look shows nothing of what has expired, or is not listed'
   ]
 ]
+
+/** A MemoryStore whose feed does otherwise. */
+function telling(
+  clock: TestClock,
+  otherwise: {
+    readonly listen?: (
+      listener: (notice: EndNotice) => void,
+      feed: MemoryStore['feed']
+    ) => () => void
+    readonly look?: (
+      keys: readonly string[],
+      feed: MemoryStore['feed']
+    ) => ReturnType<MemoryStore['feed']['look']>
+  }
+): SessionStore {
+  const store = new MemoryStore(daily(clock))
+  const { feed } = store
+  const { listen, look } = otherwise
+  const other: SessionFeed = {
+    listen: (listener) => (listen ?? ((each) => feed.listen(each)))(listener, feed),
+    look: (keys) => (look ?? ((each) => feed.look(each)))(keys, feed)
+  }
+  return Object.assign(store, { feed: other })
+}
 
 for (const [fault, createStore, foundBy] of broken) {
   t.test(`the suite finds a store where ${fault}`, async (t) => {
@@ -1044,6 +1143,9 @@ for (const [fault, createStore, foundBy] of broken) {
 t.test('the suite finds nothing wrong with a store that is right', async (t) => {
   t.same(await failures((clock) => new MemoryStore(daily(clock))), [])
   t.same(await failures((clock) => new MapStore(clock)), [])
+  const alone = (clock: TestClock): SessionStore =>
+    Object.assign(new MemoryStore(daily(clock)), { subjects: undefined })
+  t.same(await failures(alone), [], 'a feed without subjects')
   t.same(
     await failures((clock) =>
       moving(clock, (store, { from, record, trace }) => store.moveRightly(from, record, trace))

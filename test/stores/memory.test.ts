@@ -468,6 +468,17 @@ t.test('a small session takes less than 220 bytes', async (t) => {
   t.ok(taken < counted && counted < 2 * taken, stdout)
 })
 
+t.test('instants of any size and kind come back as they were', async (t) => {
+  const store = new MemoryStore({ clock: new TestClock(0) })
+  t.teardown(() => store.close())
+  const instants = [0, 1.5, 1e21, 123_456_789_012_345_680_000, 984_285_714_285_714_300, Infinity]
+  for (const instant of instants) {
+    const record = { data: '', version: 'v1', createdAt: instant, expiresAt: instant + 1 }
+    store.create(`key ${instant}`, record)
+    t.same(store.get(`key ${instant}`), record)
+  }
+})
+
 // Bytes.
 
 /** What a session counts, by the rule of `maxMemory`. */

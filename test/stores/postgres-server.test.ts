@@ -952,6 +952,10 @@ t.test(
       const reply = await browser.get('/read')
       t.same([reply.statusCode, reply.json().code], [503, 'HOLDFAST_DATA_UNDECODABLE'], spoilt)
       t.same(reply.cookies, [], spoilt)
+      const { rows: keys } = await pool.query(`SELECT key FROM ${table}`)
+      const [look] = await store.feed.look([keys[0].key])
+      const isForEver = look !== undefined && 'expiresAt' in look && look.expiresAt === Infinity
+      t.equal(isForEver, spoilt.includes('infinity'), spoilt)
       t.equal((await browser.get('/logout')).statusCode, 200, spoilt)
       const { rows } = await pool.query(`SELECT * FROM ${table}`)
       t.same(rows, [], spoilt)

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
@@ -6,12 +8,13 @@ import t, { type Test } from 'tap'
 import '../helpers/data.ts'
 import { systemClock } from '../../lib/clock.ts'
 import sessionPlugin, {
+  type EndNotice,
   type SessionOptions,
   type SessionRecord,
   type SessionTrace
 } from '../../lib/index.ts'
 import { RedisStore, type RedisStoreOptions } from '../../lib/stores/redis.ts'
-import { TestClock } from '../../lib/testing/index.ts'
+import { seedSession, TestClock } from '../../lib/testing/index.ts'
 import { Browser, idIn } from '../helpers/browser.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import {
@@ -24,6 +27,7 @@ import {
   startRedis
 } from '../helpers/redis.ts'
 import { logInto, serve } from '../helpers/serve.ts'
+import { nextTurn } from '../helpers/stores.ts'
 import { waits } from '../helpers/waits.ts'
 
 const hour = 3_600_000
@@ -236,6 +240,8 @@ t.test(
   }
 )
 
+const forEver = { version: '', createdAt: Infinity, expiresAt: Infinity }
+
 const foreign: Record<
   string,
   (client: Awaited<ReturnType<typeof redis>>, name: string) => Promise<unknown>
@@ -261,6 +267,7 @@ for (const [what, put] of Object.entries(foreign)) {
       await put(client, mine + key)
       const before = await client.dump(mine + key)
       await t.rejects(store.get(key), { code: 'HOLDFAST_DATA_UNDECODABLE' })
+      t.same(await store.feed.look([key]), [forEver], 'nobody is told that it has ended')
       t.equal(await store.create(key, record()), false)
       t.equal(await store.update(key, record({ version: 'v2' }), 'v0'), false)
       t.equal(await store.retire(key, trace({ version: 'v0' })), false)
@@ -349,23 +356,11 @@ t.test(
   async (t) => {
     const server = await startRedis(t)
     const admin = await connect(t, server.url)
-    await admin.sendCommand([
-      'ACL',
-      'SETUSER',
-      'app',
-      'on',
-      '>secret',
-      '~sess:*',
-      '+eval',
-      '+evalsha',
-      '+get',
-      '+getrange',
-      '+set',
-      '+pttl',
-      '+pexpire',
-      '+del',
-      '+time'
-    ])
+    const page = readFileSync('docs/several-machines.md', 'utf8')
+    const [all, signIns, ends] = [...page.matchAll(/^ {4}ACL .*$/gm)].map(([line]) =>
+      line.trim().replace('>password', '>secret').split(' ')
+    ) as [string[], string[], string[]]
+    await admin.sendCommand(all)
     const client = createClient({ url: server.url, username: 'app', password: 'secret' })
     t.teardown(() => {
       client.destroy()
@@ -384,6 +379,27 @@ t.test(
     await store.create(key, record())
     t.equal(await store.retire(key, trace({ expiresAt: 0 })), true)
     t.equal(await admin.exists(`sess:${key}`), 0)
+
+    await admin.sendCommand(signIns)
+    const app = await appOn(t, { store })
+    const headers = (): Promise<Record<string, string>> => seedSession(app, {}, { subject: 'ada' })
+    await headers()
+    t.equal((await app.sessions.list('ada')).sessions.length, 1)
+    await app.sessions.destroyAll('ada')
+    const { cookie } = await headers()
+    await app.inject({ url: '/step-up-all', headers: { cookie } })
+    await app.sessions.destroyEverything()
+    t.same((await app.sessions.list('ada')).sessions, [])
+
+    await admin.sendCommand(ends)
+    const heard: EndNotice[] = []
+    const stop = await store.feed.listen((notice) => heard.push(notice))
+    while (heard.length === 0) await nextTurn()
+    await store.create(key, record())
+    await store.delete(key)
+    while (heard.length === 1) await nextTurn()
+    t.match(heard, [{}, { reason: 'destroyed', key }])
+    await stop()
   }
 )
 

@@ -14,6 +14,9 @@ const seed = Date.now() % 100_000
 // Each has a server and processes of its own, and waits more than it works.
 t.jobs = 2
 
+/** More ends than this are to be seen. */
+const leastEnds = 5
+
 async function load(
   t: Test,
   store: StoreName,
@@ -29,8 +32,13 @@ async function load(
   })
   t.teardown(() => stress.close())
   await stress.start()
-  await stress.load(seconds)
-  return stress.tally
+  // However busy the machine is, some ends are to be seen.
+  const { tally } = stress
+  for (let times = 0; times < 5; times += 1) {
+    await stress.load(seconds)
+    if (tally.ends > leastEnds || tally.violations.length > 0) break
+  }
+  return tally
 }
 
 for (const name of ['Redis', 'PostgreSQL'] as const) {
@@ -41,7 +49,7 @@ for (const name of ['Redis', 'PostgreSQL'] as const) {
     async (t) => {
       const { violations, ...tally } = await load(t, name, 5)
       t.same(violations, [], `seed ${seed}`)
-      t.ok(tally.ends > 5)
+      t.ok(tally.ends > leastEnds)
       t.comment(`seed ${seed}: ${JSON.stringify(tally)}`)
     }
   )
@@ -54,7 +62,7 @@ t.test(
     const { ports: nodes } = await startCluster(t)
     const { violations, ...tally } = await load(t, 'Redis', 4, { nodes })
     t.same(violations, [], `seed ${seed}`)
-    t.ok(tally.ends > 5)
+    t.ok(tally.ends > leastEnds)
     t.comment(`seed ${seed}: ${JSON.stringify(tally)}`)
   }
 )

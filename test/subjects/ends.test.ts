@@ -1,5 +1,5 @@
 import { setCookies } from '../helpers/serve.ts'
-import { advanceUntil, over, scene, second, type Device } from '../helpers/subjects.ts'
+import { advanceUntil, over, patient, scene, second, type Device } from '../helpers/subjects.ts'
 
 over('regenerate() with less than all goes on as nobody', async (t, over) => {
   const { app, visit, signIn, whoIs } = await scene(over)
@@ -125,7 +125,7 @@ over('P1: destroy() ends a session that has stepped up meanwhile', async (t, ove
 })
 
 over('P8: a move that first meets a write, and then loses its answer, is made', async (t, over) => {
-  const { visit, whoIs } = await scene(over)
+  const { visit, whoIs } = await scene(over, patient)
   const device: Device = { id: undefined }
   await visit(device, (session) => {
     session.a = 'cart'

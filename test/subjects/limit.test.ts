@@ -1,5 +1,13 @@
 import type { Session } from '../../lib/index.ts'
-import { advanceUntil, byData, over, scene, second, type Device } from '../helpers/subjects.ts'
+import {
+  advanceUntil,
+  byData,
+  over,
+  patient,
+  scene,
+  second,
+  type Device
+} from '../helpers/subjects.ts'
 
 over('a subject has no more sessions than it may', async (t, over) => {
   const { app, visit, signIn, whoIs } = await scene(over, { subjectSessions: { max: 2 } })
@@ -31,7 +39,7 @@ over('where it may, the oldest session ends for a new one', async (t, over) => {
 
 for (const whenFull of ['refuse', 'end-oldest'] as const) {
   over(`P11: a cap holds with fifty logins at once: ${whenFull}`, async (t, over) => {
-    const limit = { subjectSessions: { max: 3, whenFull }, storeTimeout: 1000 } as const
+    const limit = { subjectSessions: { max: 3, whenFull }, ...patient } as const
     const { app, visit, whoIs } = await scene(over, limit)
     let isOver = false
     const devices = Array.from({ length: 50 }, (): Device => ({ id: undefined }))
@@ -63,7 +71,7 @@ for (const whenFull of ['refuse', 'end-oldest'] as const) {
 
 over('a browser that signs in again has one session, and not two', async (t, over) => {
   for (const whenFull of ['refuse', 'end-oldest'] as const) {
-    const limit = { subjectSessions: { max: 1, whenFull }, storeTimeout: 1000 }
+    const limit = { subjectSessions: { max: 1, whenFull }, ...patient }
     for (const options of [limit, { ...limit, ...byData }]) {
       const { app, visit, whoIs } = await scene(over, options)
       const subject = `ada ${whenFull} ${Object.keys(options).length}`

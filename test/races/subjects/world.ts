@@ -512,7 +512,7 @@ async function load(
   readonly client: Client
 }> {
   const client = new Client()
-  const rest = { mustRenew: false, isUse: true, found: undefined }
+  const rest = { mustRenew: false, isUse: true, found: undefined, former: undefined }
   const transport = id === undefined ? undefined : ('cookie' as const)
   const presented = { id, transport, cookieId: id, ...rest }
   return { session: await lib.loadSession(context, presented, client), client }

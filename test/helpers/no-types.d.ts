@@ -1,0 +1,3 @@
+// What has no types: nothing.
+declare const nothing: undefined
+export = nothing
