@@ -5,25 +5,8 @@ import { hash, randomBytes, randomUUID } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
 import Fastify from 'fastify'
 
-const cookieName = 'session_id'
-const secret = 'a secret of no less than thirty-two characters'
-const hour = 60 * 60
-
-/** Data of about so many bytes of JSON: what a cart looks like. */
-export function dataOf(bytes) {
-  const cart = []
-  const data = { n: 0, user: 'ada', cart }
-  while (JSON.stringify(data).length < bytes) {
-    cart.push({
-      id: 1000 + cart.length,
-      name: `Apple no. ${cart.length}`,
-      price: 1.25,
-      tags: ['fruit', 'fresh'],
-      options: { gift: false }
-    })
-  }
-  return data
-}
+import { connectRedis, cookieName, dataOf, hour, secret } from './common.js'
+import { bareExpress, expressSession } from './express.js'
 
 /** The routes of every app on Fastify: what is done with the session is the contender's. */
 function routes(app, { read, write, login, seed, increment = write }) {
@@ -146,6 +129,11 @@ async function holdfast({ redis, dist = new URL('../dist/', import.meta.url).hre
     store = new RedisStore({ client: redis })
   }
   await app.register(sessionPlugin, { ...(store && { store }), ...options })
+  let subjects = 0
+  app.get('/sign-in', async ({ session }) => {
+    await session.signIn(String((subjects += 1)))
+    return { n: (session.n = 1) }
+  })
   return routes(app, {
     ...plain,
     increment: ({ session }) => session.update((draft) => (draft.n = (draft.n ?? 0) + 1))
@@ -224,67 +212,10 @@ async function ironSession() {
   })
 }
 
-async function bareExpress() {
-  const { default: express } = await import('express')
-  const app = express()
-  app.get('/ignore', (_request, response) => {
-    response.json({ ok: true })
-  })
-  for (const path of ['/read', '/write', '/login', '/seed/:bytes'])
-    app.get(path, (_request, response) => {
-      response.json({ n: 0 })
-    })
-  return app
-}
-
-async function expressSession({ redis, ...options }) {
-  const { default: express } = await import('express')
-  const { default: session } = await import('express-session')
-  const app = express()
-  app.use(
-    session({
-      secret,
-      name: cookieName,
-      resave: false,
-      saveUninitialized: redis === undefined,
-      cookie: { maxAge: hour * 1000, sameSite: 'lax' },
-      ...(await connectRedis(redis)),
-      ...options
-    })
-  )
-  const write = ({ session }, response) => {
-    session.n = (session.n ?? 0) + 1
-    response.json({ n: session.n })
-  }
-  app.get('/ignore', (_request, response) => {
-    response.json({ ok: true })
-  })
-  app.get('/read', ({ session }, response) => {
-    response.json({ n: session.n ?? null })
-  })
-  app.get('/write', write)
-  app.get('/increment', write)
-  app.get('/login', (request, response, next) => {
-    request.session.regenerate((error) => {
-      if (error) return next(error)
-      request.session.user = 'ada'
-      response.json({ user: 'ada' })
-    })
-  })
-  app.get('/seed/:bytes', (request, response) => {
-    Object.assign(request.session, dataOf(Number(request.params.bytes)))
-    response.json({ ok: true })
-  })
-  return app
-}
-
-async function connectRedis(client) {
-  if (client === undefined) return {}
-  const { RedisStore } = await import('connect-redis')
-  return { store: new RedisStore({ client }) }
-}
-
-/** `most`: bytes of data that fit. `by`: on what the client sends its id. */
+/**
+ * `most`: bytes of data that fit. `by`: on what the client sends its id. `slow`: how many times as
+ * long a request takes, so that a sample has fewer.
+ */
 export const contenders = {
   'Fastify, bare': { make: bare, sessions: false, most: Infinity },
   floor: { make: floor, sessions: false, most: Infinity },
@@ -293,6 +224,7 @@ export const contenders = {
   'the least': { make: least, most: Infinity },
   holdfast: { make: holdfast, most: Infinity },
   'holdfast, header': { make: holdfast, by: 'header', most: Infinity },
+  'holdfast, secret': { make: holdfast, options: { secret }, most: Infinity },
   'holdfast, touching every time': { make: holdfast, options: { touchAfter: 0 }, most: Infinity },
   // To compare two builds: HOLDFAST_BEFORE is the address of the other's dist folder,
   // file:///…/dist/
@@ -308,9 +240,9 @@ export const contenders = {
     most: Infinity
   },
   '@fastify/secure-session': { make: secureSession, clientSide: true, most: 2000 },
-  'iron-session': { make: ironSession, clientSide: true, most: 2000 },
-  'Express, bare': { make: bareExpress, express: true, sessions: false, most: Infinity },
-  'express-session': { make: expressSession, express: true, most: Infinity }
+  'iron-session': { make: ironSession, clientSide: true, slow: 4, most: 2000 },
+  'Express, bare': { make: bareExpress, express: true, sessions: false, slow: 4, most: Infinity },
+  'express-session': { make: expressSession, express: true, slow: 4, most: Infinity }
 }
 
 /**
@@ -328,14 +260,13 @@ export function follow(sent, { 'set-cookie': cookies, 'x-session-id': id }) {
 }
 
 /** Those that are compared with each other on memory. */
-export function onMemory({ express = true } = {}) {
+export function onMemory() {
   return Object.keys(contenders).filter((name) => {
     if (name === 'holdfast, before') return process.env['HOLDFAST_BEFORE'] !== undefined
     return (
       !name.startsWith('floor, GET') &&
       !name.startsWith('holdfast, touching') &&
-      !name.endsWith('not rolling') &&
-      (express || contenders[name].express !== true)
+      !name.endsWith('not rolling')
     )
   })
 }

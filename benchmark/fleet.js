@@ -11,14 +11,15 @@ import { createClient } from 'redis'
 import { contenders, follow } from './contenders.js'
 
 /** A child that answers messages. */
-class Child {
+export class Child {
   #process
   #waiting = new Map()
   #last = 0
 
-  constructor(file, args = [], execArgv = []) {
+  constructor(file, args = [], { execArgv = [], execPath = process.execPath } = {}) {
     this.#process = fork(new URL(file, import.meta.url), args, {
       execArgv,
+      execPath,
       serialization: 'advanced'
     })
     this.#process.on('message', ({ id, answer, error }) => {
@@ -65,8 +66,11 @@ class Child {
 
 /** One contender in a process of its own, found to do what it claims before it is measured. */
 export class Contender extends Child {
-  constructor(name, { redisUrl, options, nodeOptions = [] } = {}) {
-    super('server.js', [name, JSON.stringify({ redisUrl, options })], nodeOptions)
+  constructor(name, { redisUrl, options, nodeOptions, node } = {}) {
+    super('server.js', [name, JSON.stringify({ redisUrl, options })], {
+      execArgv: nodeOptions,
+      execPath: node
+    })
     this.name = name
     this.traits = contenders[name]
   }
@@ -154,7 +158,7 @@ export class Contender extends Child {
 export async function withContenders(names, settings, work) {
   const servers = names.map((name) => new Contender(name, settings))
   try {
-    for (const server of servers) await server.open()
+    await Promise.all(servers.map((server) => server.open()))
     return await work(servers)
   } finally {
     await Promise.all(servers.map((server) => server.end()))
@@ -191,7 +195,14 @@ export class Proxy extends Child {
  * A Redis of the benchmark's own, which keeps nothing on disk; undefined where none is installed.
  */
 export async function startRedis() {
-  const binary = process.env['REDIS_SERVER'] ?? 'redis-server'
+  const { REDIS_SERVER: named } = process.env
+  for (const binary of named === undefined ? ['redis-server', 'valkey-server'] : [named]) {
+    const redis = await start(binary)
+    if (redis !== undefined) return redis
+  }
+}
+
+async function start(binary) {
   const port = await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-bench-'))
   const server = spawn(

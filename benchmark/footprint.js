@@ -1,4 +1,4 @@
-// Question 5: what it takes to install and to start.
+// Question: what it takes to install and to start.
 import { execFile, execFileSync } from 'node:child_process'
 import { readFileSync, readdirSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -60,12 +60,12 @@ export async function footprint({ starts }) {
       }
     ],
     figures: [
-      { what: "import over Fastify's own", value: start, unit: 'ms', atMost: 10 },
+      { what: "import over Fastify's own", value: start, unit: 'ms', atMost: 8 },
       {
         what: 'package, unpacked, without source maps',
         value: exactly(sizes.holdfast / 1000),
         unit: 'KB',
-        atMost: 80,
+        atMost: 160,
         note: Object.entries({ JavaScript: '.js', declarations: '.d.ts', pages: '.md' })
           .map(([what, end]) => `${what} ${digits(packedSize(end) / 1000)}`)
           .join(', ')

@@ -1,4 +1,4 @@
-// Question 4: how cost grows: with the sessions stored, and with the requests that change one
+// Question: how cost grows: with the sessions stored, and with the requests that change one
 // session at once.
 import { Contender, startRedis } from './fleet.js'
 import { byName, interleave, pooled, progressOf, ratio, shown, summary } from './measure.js'

@@ -1,4 +1,4 @@
-// Question 2: what a request costs on Redis: commands, round trips, CPU, and throughput when Redis
+// Question: what a request costs on Redis: commands, round trips, CPU, and throughput when Redis
 // is further away.
 import { createClient } from 'redis'
 
@@ -16,11 +16,20 @@ const names = [
   '@fastify/session, not rolling',
   'express-session'
 ]
+/** Redis sees no signature: signed ids are there for the CPU alone. */
+const onCpu = [...floors, ...names.toSpliced(1, 0, 'holdfast, secret')]
 
 /** Who does the same as whom: both touch on every request, or neither. */
 const equals = [
   ['holdfast, touching every time', '@fastify/session'],
   ['holdfast', '@fastify/session, not rolling']
+]
+
+/** What a kind of request is to cost at most, by @fastify/session's with its default options. */
+const cpuGoals = [
+  ['not looked at', 0.5],
+  ['read', 0.25],
+  ['write', 0.4]
 ]
 
 const distances = [0, 1, 5]
@@ -49,7 +58,7 @@ export async function onRedis(scale) {
     )
     const near = { redisUrl: `redis://127.0.0.1:${redis.port}` }
     const cpu = await pooled(scale.fleets, () =>
-      withContenders([...floors, ...names], near, (servers) => cpuOf(servers, load, scale))
+      withContenders(onCpu, near, (servers) => cpuOf(servers, load, scale))
     )
     const far = await pooled(scale.fleets, () =>
       withContenders(names, { redisUrl: behind }, (servers) =>
@@ -145,7 +154,7 @@ async function throughput({ servers, proxy, load, behind, scale }) {
       }
       const samples = await interleave(
         servers,
-        Math.ceil(scale.rounds / 2),
+        Math.ceil(scale.rounds / 3),
         sample,
         progressOf(`Redis ${milliseconds} ms away, ${kind}`)
       )
@@ -213,7 +222,7 @@ function report({ trips, cpu, far }) {
   return {
     title: 'On Redis',
     about: [
-      'holdfast by its RedisStore, the peers by connect-redis 9; one node-redis client each, one Redis for all.',
+      'holdfast by its RedisStore, the peers by connect-redis 10; one node-redis client each, one Redis for all.',
       '"Touching every time" and "not rolling" are there for a fair pair each: @fastify/session rolls, unless told not to, and then writes on every request; ' +
         'holdfast touches when that moves the expiry by a minute or more, unless told to touch every time. express-session has `resave: false` and touches every time.',
       '"floor, GET" is the floor with one bare call of the client in each request, "floor, GET and SET" with two: what the client alone costs. It arms a timer for each call unless told not to, as the RedisStore tells it: so holdfast may come out below.'
@@ -235,7 +244,7 @@ function report({ trips, cpu, far }) {
       },
       table(
         'Microseconds of CPU per request',
-        [...floors, ...names],
+        onCpu,
         cpu.map(({ kind, samples }) => ({ head: kind, samples, pick: (sample) => sample.cpu }))
       ),
       table(
@@ -266,20 +275,13 @@ function report({ trips, cpu, far }) {
     figures: [
       { what: 'Redis, round trips of a read', value: tripsOf('read'), unit: '', atMost: 1 },
       { what: 'Redis, round trips of a write', value: tripsOf('write'), unit: '', atMost: 2 },
-      ...['not looked at', 'write'].map((kind) => ({
+      ...cpuGoals.map(([kind, atMost]) => ({
         what: `Redis, CPU of ${kind}, by @fastify/session's (rolling)`,
         value: cpuRatio(kind, '@fastify/session'),
         unit: '×',
-        atMost: 0.5,
+        atMost,
         note: note(kind)
       })),
-      {
-        what: "Redis, CPU of a read, by @fastify/session's (rolling)",
-        value: cpuRatio('read', '@fastify/session'),
-        unit: '×',
-        atMost: 1 / 3,
-        note: note('read')
-      },
       {
         what: "Redis, throughput by @fastify/session's with equal options, the least of all cases",
         value: ahead.reduce((least, each) => (each.median < least.median ? each : least)),

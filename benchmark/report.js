@@ -15,12 +15,13 @@ export function markdown(answers, { commit, seconds }) {
     [
       '# Benchmark',
       `What a session costs, measured beside the peers by \`npm run bench\`. Medians; the small figures are the quartiles: half of all samples lie between. ` +
-        'All contenders are sampled in turn in one run, and ratios and differences are taken round by round. Do measure on your own machine: the ratios travel better than the figures.',
+        'All contenders are sampled in turn in one run, with several fleets of processes one after the other, and ratios and differences are taken round by round. Do measure on your own machine: the ratios travel better than the figures.',
       `Measured on ${measuredOn()}, in ${Math.round(seconds / 60)} minutes, on ${machine()}, Node.js ${process.versions.node}${commit && `, at commit ${commit}`}. ${versions()}.`,
       'The **floor** is Fastify with @fastify/cookie that parses one cookie and sets one on every reply: what no session can do without. ' +
         '**The least** is a server-side session of thirty lines that only finds its id in the cookie, hashes it, parses the data if asked and serialises it to see what changed: ' +
         'no expiry, no bound, no versions, no merge, no header. ' +
-        'secure-session and iron-session keep the data in the cookie, encrypted; with them a logout cannot be enforced, and data is bound to some 4 KB. iron-session costs nothing where it is not asked.',
+        'secure-session and iron-session keep the data in the cookie, encrypted; with them a logout cannot be enforced, and data is bound to some 4 KB. ' +
+        'Where nobody looks at the session, iron-session does nothing, and renews nothing. "holdfast, secret" signs its ids.',
       '![Server CPU per request](benchmark.svg)',
       '## Goals',
       table(
@@ -34,11 +35,9 @@ export function markdown(answers, { commit, seconds }) {
           reached(figure) ? 'yes' : '**no**'
         ])
       ),
-      '**Where a goal is missed.** Over sockets and over inject, the least session there can be misses those for read and write too: JSON.parse, JSON.stringify and SHA-256 alone take that much ' +
-        '(see *Where the time goes*). Beyond it, holdfast pays for what it promises: an expiry and an order in which sessions give way, versions and compare-and-set, one code for stores that answer at once and ' +
-        'those that do not, replies that no shared cache may keep. Over inject the differences are smaller than their spread; the sockets tell more. ' +
-        'The long steps of the store are those that the machine interrupts: a process that only spins has them as well. ' +
-        'The package would miss its goal minified too, and nobody could read it in a stack trace: the declarations carry their documentation, and the conformance suite for stores is in it.',
+      '**Where a goal is missed.** The least session there can be promises nothing. Beyond it, holdfast pays for an expiry and an order in which sessions give way, versions and compare-and-set, ' +
+        'one code for stores that answer at once and those that do not, and replies that no shared cache may keep (see *Where the time goes*). ' +
+        'A ratio within the spread of its samples is no difference. A process that only spins has long steps as well, where the machine interrupts it.',
       ...answers.flatMap(({ title, about, tables }) => [
         `## ${title}`,
         about.join('\n'),
@@ -50,19 +49,20 @@ export function markdown(answers, { commit, seconds }) {
 
 /** What the README shows. */
 export function quotation(answers) {
-  const names = [
-    'floor',
-    'holdfast',
-    '@fastify/session',
-    '@fastify/secure-session',
-    'express-session'
-  ]
+  const columns = {
+    floor: 'floor',
+    holdfast: 'holdfast',
+    'holdfast, secret': 'holdfast, with a secret',
+    '@fastify/session': '@fastify/session',
+    '@fastify/secure-session': '@fastify/secure-session',
+    'express-session': 'express-session'
+  }
   const rows = answers
     .flatMap(({ quoted = [] }) => quoted)
-    .map(({ what, cells }) => [what, ...names.map((name) => cells[name] ?? '–')])
+    .map(({ what, cells }) => [what, ...Object.keys(columns).map((name) => cells[name] ?? '–')])
   return [
     `Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}:`,
-    table(['', ...names], rows)
+    table(['', ...Object.values(columns)], rows)
   ].join('\n\n')
 }
 
@@ -71,7 +71,7 @@ const measuredOn = () => new Date().toISOString().slice(0, 10)
 const machine = () =>
   `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${process.platform}`
 
-export function plain({ title, tables, figures }) {
+export function plain({ title, about, tables, figures }) {
   const strip = (cell) => cell.replaceAll(/<\/?sub>|\*\*/g, '')
   const columns = (rows) => {
     const widths = rows[0].map((_, column) =>
@@ -88,6 +88,7 @@ export function plain({ title, tables, figures }) {
   }
   return [
     `\n== ${title}`,
+    ...(tables.length === 0 ? about : []),
     ...tables.map(({ caption, head, rows }) => `\n${caption}\n${columns([head, ...rows])}`),
     figures.length === 0
       ? ''

@@ -2,11 +2,12 @@
 // → { id, answer }.
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { performance } from 'node:perf_hooks'
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 
 import { createClient } from 'redis'
 
-import { contenders, dataOf, follow as followed } from './contenders.js'
+import { dataOf } from './common.js'
+import { contenders, follow as followed } from './contenders.js'
 import { StallWatch } from './stalls.js'
 
 const [name, settings] = process.argv.slice(2)
@@ -61,6 +62,9 @@ async function cpuOf(work, count) {
   const { user, system } = process.cpuUsage(before)
   return (user + system) / count
 }
+
+/** How long the event loop is kept, by a timer of 1 ms. */
+const delays = monitorEventLoopDelay({ resolution: 1 })
 
 /** Visitors of sessions that were put into the store past the app. */
 let filled = []
@@ -126,6 +130,20 @@ const asks = {
   },
   watch: () => watch.start(app.sessions?.store),
   watched: () => watch.stop(),
+  watchDelay() {
+    delays.reset()
+    delays.enable()
+  },
+  /** By how many milliseconds a timer was late since then. */
+  delay() {
+    delays.disable()
+    const late = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - 1)
+    return {
+      p50: late(delays.percentile(50)),
+      p99: late(delays.percentile(99)),
+      max: late(delays.max)
+    }
+  },
   spin: ({ milliseconds, each }) => watch.spin(milliseconds, each),
   advance({ milliseconds }) {
     ahead += milliseconds
