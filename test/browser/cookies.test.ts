@@ -7,18 +7,19 @@ import t, { type Test } from 'tap'
 import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 import { certificate } from '../helpers/certificate.ts'
+import { chromiumPath, skipChromium } from '../helpers/chromium.ts'
 import { listen, serve } from '../helpers/serve.ts'
 import { WatchedStore, type Verb } from '../helpers/stores.ts'
 import { call, embed, form, link, takeForms, type Act } from './foreign.ts'
-import { chromiumArguments, chromiumPath } from './shop.ts'
+import { chromiumArguments } from './shop.ts'
 
-if (chromiumPath === undefined) {
-  t.plan(0, 'there is no Chromium: install it, or set CHROMIUM_PATH')
+if (skipChromium !== false) {
+  t.plan(0, skipChromium)
   process.exit()
 }
 
 const browser = await chromium.launch({
-  executablePath: chromiumPath,
+  executablePath: chromiumPath as string,
   // The last of two equal arguments counts.
   args: [...chromiumArguments, '--host-resolver-rules=MAP *.example 127.0.0.1'],
   timeout: 120_000

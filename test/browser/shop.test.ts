@@ -10,9 +10,10 @@ import { chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 
 import type { SessionOptions } from '../../lib/index.ts'
+import { chromiumPath, skipChromium } from '../helpers/chromium.ts'
 import {
   chromiumArguments,
-  chromiumPath,
+  listening,
   open,
   putIn,
   shows,
@@ -21,13 +22,13 @@ import {
   submit
 } from './shop.ts'
 
-if (chromiumPath === undefined) {
-  t.plan(0, 'there is no Chromium: install it, or set CHROMIUM_PATH')
+if (skipChromium !== false) {
+  t.plan(0, skipChromium)
   process.exit()
 }
 
 const browser = await chromium.launch({
-  executablePath: chromiumPath,
+  executablePath: chromiumPath as string,
   args: [...chromiumArguments],
   timeout: 120_000
 })
@@ -209,7 +210,7 @@ for (const { does, url, body, when } of slow) {
       await putIn(one, 'Fig')
       await signIn(one)
       const dead = await shop.id()
-      await two.reload()
+      await Promise.all([listening(two), two.reload()])
       await shows(two, 'fig', 1)
 
       const held = [shop.gate.hold('get', when), shop.gate.hold('get', when)] as const
@@ -345,6 +346,32 @@ t.test(
     await go(tablet, 'text="Sign out everywhere else"')
     t.same(await devices(tablet), ['Safari on iPad'])
     t.equal(await isSignedIn(laptop), false)
+  }
+)
+
+t.test(
+  'P12: signed out in one window, the other says so; and so does another device',
+  async (t) => {
+    const shop = await open(t, browser)
+    const [one, two] = [await shop.tab(), await shop.tab()] as const
+    await putIn(one, 'Fig')
+    await signIn(one)
+    await Promise.all([listening(two), two.reload()])
+    await shows(two, 'fig', 1)
+    const said = 'text="You were signed out."'
+    await signOut(one)
+    await two.waitForSelector(said)
+    t.equal(await two.textContent('.basket > p'), 'Nothing in it yet.')
+    t.equal(await one.isVisible(said), false, 'it is no news to who did it')
+
+    await signIn(two)
+    const phone = await shop.signedIn(agents.phone)
+    await devices(phone)
+    await devices(two)
+    await changePassword(two, 'orchard', 'a new orchard')
+    await phone.waitForSelector(said)
+    t.match(await two.textContent('#visitor'), 'Signed in as Ada', 'with another id')
+    await signOut(two)
   }
 )
 

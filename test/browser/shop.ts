@@ -1,13 +1,12 @@
-import { existsSync } from 'node:fs'
-import { register } from 'node:module'
 import type { AddressInfo } from 'node:net'
 
 import type { FastifyInstance } from 'fastify'
-import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page, Response } from 'playwright-core'
 import type { Test } from 'tap'
 
 import { MemoryStore, type SessionOptions } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
+import { importExample } from '../helpers/example.ts'
 import { Gate } from '../races/gate.ts'
 
 interface BuildOptions {
@@ -15,26 +14,10 @@ interface BuildOptions {
   readonly session?: SessionOptions
 }
 
-// The example names the package: here that is the code under test, not what was built last.
-const lib = new URL('../../lib/index.js', import.meta.url).href
-register(
-  `data:text/javascript,${encodeURIComponent(`
-  export const resolve = (name, context, next) => next(name === 'fastify-holdfast' ? '${lib}' : name, context)
-`)}`
-)
-const { build } = (await import(
-  new URL('../../../examples/shop/shop.js', import.meta.url).href
-)) as {
+const { build } = await importExample<{
   readonly build: (options: BuildOptions) => Promise<FastifyInstance>
-}
-
-/** Where Chromium is; undefined if there is none. */
-export const chromiumPath: string | undefined = [
-  process.env['CHROMIUM_PATH'] ?? '',
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome'
-].find((path) => existsSync(path))
+}>('shop/shop.js')
+export { build }
 
 export const chromiumArguments: readonly string[] = [
   '--no-sandbox',
@@ -126,10 +109,21 @@ export async function open(
 // background has few of.
 
 export async function signIn(page: Page, user = 'Ada', password = 'orchard'): Promise<void> {
+  const listens = listening(page)
   await page.fill('[name=user]', user)
   await page.fill('[name=password]', password)
   await page.press('text="Sign in"', 'Enter')
   await page.waitForSelector('text="Sign out"')
+  await listens
+}
+
+/** Waits until the page of somebody who is signed in hears when the session ends. */
+export async function listening(page: Page): Promise<void> {
+  await page.waitForResponse((response) => isStream(response))
+}
+
+function isStream(response: Response): boolean {
+  return response.request().resourceType() === 'eventsource'
 }
 
 export async function signOut(page: Page): Promise<void> {
@@ -139,7 +133,9 @@ export async function signOut(page: Page): Promise<void> {
 
 /** Presses a button of a form that is sent in place, and waits for the page that comes of it. */
 export async function submit(page: Page, button: string): Promise<void> {
-  const reply = page.waitForResponse((response) => response.request().method() === 'GET')
+  const reply = page.waitForResponse(
+    (response) => response.request().method() === 'GET' && !isStream(response)
+  )
   await page.press(button, 'Enter')
   await (await reply).finished()
 }

@@ -1,32 +1,26 @@
-// What users install, in projects of every kind: packs the package, installs it into a folder of
-// its own, and uses it there. Needs the registry. On Node's own test runner: tap would put itself
-// before every program that is started here.
+// What users install, in projects of every kind. Needs the registry. On Node's own test runner: tap
+// would put itself before every program that is started here.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 
 import { majors, nodeOf } from '../helpers/nodes.ts'
+import { exported, folder, run } from './installed.ts'
+import { packed, tarball } from './packed.ts'
 
 const execute = promisify(execFile)
 
 interface Manifest {
   readonly name: string
   readonly exports: Readonly<Record<string, unknown>>
-  readonly dependencies: Readonly<Record<string, string>>
 }
 
-const fixtures = 'test/package/consumers'
 const compilers = ['5.9', '6', '7']
 const together = { concurrency: availableParallelism() }
-
-const folder = mkdtempSync(join(tmpdir(), 'holdfast-package-'))
-after(() => {
-  rmSync(folder, { recursive: true, force: true })
-})
 
 function readJson(path: string): unknown {
   return JSON.parse(readFileSync(path, 'utf8'))
@@ -37,25 +31,6 @@ const { exports, name } = readJson('package.json') as Manifest
 const entries = Object.keys(exports)
   .filter((subpath) => !subpath.endsWith('.json'))
   .map((subpath) => `${name}${subpath.slice(1)}`)
-
-/**
- * Runs a program in the folder of a project, and answers what it printed; fails with all of that,
- * if it fails.
- */
-async function run(project: string, program: string, ...args: string[]): Promise<string> {
-  try {
-    const { stdout, stderr } = await execute(program, args, { cwd: join(folder, project) })
-    if (stderr !== '') throw Object.assign(new Error(`${program} complained`), { stdout, stderr })
-    return stdout
-  } catch (error) {
-    const {
-      message,
-      stdout = '',
-      stderr = ''
-    } = error as Error & { stdout?: string; stderr?: string }
-    throw new Error(`${message}\n${stdout}\n${stderr}`, { cause: error })
-  }
-}
 
 /** A program that one of the installed packages brings. */
 function bin(path: string): string {
@@ -98,33 +73,11 @@ function naming(exported: Readonly<Record<string, readonly string[]>>): string {
     .join('\n')
 }
 
-const [{ filename, files, unpackedSize }] = JSON.parse(
-  (await execute('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder]))
-    .stdout
-) as [{ filename: string; unpackedSize: number; files: Array<{ path: string; size: number }> }]
-const tarball = join(folder, basename(filename))
+const { files, unpackedSize } = packed
 
-cpSync(fixtures, folder, { recursive: true })
 for (const project of ['esm-ts', 'cjs-ts', 'bundler'])
   cpSync(join(folder, 'app.ts'), join(folder, project, 'app.ts'))
-const manifest = readJson(join(folder, 'package.json')) as Manifest
-writeFileSync(
-  join(folder, 'package.json'),
-  JSON.stringify({
-    ...manifest,
-    dependencies: { ...manifest.dependencies, [name]: `file:${basename(tarball)}` }
-  })
-)
-await execute(
-  'npm',
-  ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'],
-  { cwd: folder }
-)
 
-const exported = JSON.parse(await run('cjs-js', process.execPath, 'subpaths.js')) as Record<
-  string,
-  string[]
->
 for (const project of ['esm-ts', 'cjs-ts', 'bundler'])
   writeFileSync(join(folder, project, 'names.ts'), naming(exported))
 
@@ -162,7 +115,7 @@ describe('linters of packages', together, () => {
 
 describe('JavaScript', together, () => {
   for (const major of majors) {
-    for (const project of ['esm-js', 'cjs-js']) {
+    for (const project of ['esm-js', 'cjs-js', 'checked-js']) {
       test(`${project}, on Node.js ${major}`, async () => {
         assert.equal(await run(project, nodeOf(major), 'main.js'), 'works\n')
       })
@@ -197,7 +150,8 @@ type Check = [project: string, checks: 'its own files' | 'all', finds: readonly 
 const alone: readonly Check[] = [
   ['esm-ts', 'all', []],
   ['cjs-ts', 'all', []],
-  ['bundler', 'all', []]
+  ['bundler', 'all', []],
+  ['checked-js', 'all', []]
 ]
 
 /**
@@ -211,7 +165,9 @@ const inCompany: readonly Check[] = [
   ['holdfast-first', 'its own files', []],
   ['holdfast-first', 'all', [`${peer} TS2687`, `${peer} TS2717`, `${ours} TS2687`]],
   ['peer-first', 'its own files', []],
-  ['peer-first', 'all', [`${peer} TS2687`, `${ours} TS2687`, `${ours} TS2717`]]
+  ['peer-first', 'all', [`${peer} TS2687`, `${ours} TS2687`, `${ours} TS2717`]],
+  // As docs/recipes/packages.md says.
+  ['augment-only', 'all', ['main.ts TS2664']]
 ]
 
 for (const compiler of compilers) {

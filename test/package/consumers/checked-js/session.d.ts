@@ -1,0 +1,7 @@
+import 'fastify-holdfast'
+
+declare module 'fastify-holdfast' {
+  interface SessionData {
+    visits?: number
+  }
+}
