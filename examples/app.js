@@ -41,4 +41,6 @@ and with the header as an API client does:
 
   ID=$(curl -si -X POST ${local}/cart/pear | tr -d '\\r' | sed -n 's/^x-session-id: //p')
   curl -s -H "X-Session-ID: $ID" -X POST ${local}/cart/pear
-  curl -s -H "X-Session-ID: $ID" ${local}/`)
+  curl -s -H "X-Session-ID: $ID" ${local}/
+
+The same races on @fastify/session and on this, in the browser: npm run demo`)

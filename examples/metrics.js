@@ -15,6 +15,7 @@ const labels = {
   rejected: ['transport', 'reason'],
   regenerated: [],
   destroyed: [],
+  expired: ['reason'],
   evicted: ['returned'],
   fault: ['verb', 'code']
 }

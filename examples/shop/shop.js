@@ -1,6 +1,7 @@
 // A shop as a browser sees it: sign in, a cart, the devices on which one is signed in, sign out.
 // Every form works without the script.
 import { readFileSync } from 'node:fs'
+import { Readable } from 'node:stream'
 
 import Fastify from 'fastify'
 import sessionPlugin from 'fastify-holdfast'
@@ -44,7 +45,23 @@ export async function build({ https, session } = {}) {
     )
   })
 
-  app.get('/', async ({ session }, reply) => send(reply, page(session)))
+  app.get('/', async ({ query, session }, reply) =>
+    send(reply, page(session, 'ended' in query && 'You were signed out.'))
+  )
+
+  // A page listens here while it is open, and hears when the session ends, wherever that is done.
+  // That it is open is no use of the session.
+  app.get('/events', { config: { session: { touch: false } } }, async ({ session }, reply) => {
+    if (session.subject === undefined) return reply.code(204).send() // and the browser stops asking
+    const { signal } = session
+    const events = new Readable({ read() {} })
+    events.push(': listening\n\n')
+    signal.addEventListener('abort', () => {
+      events.push(`event: end\ndata: ${signal.reason.code}\n\n`)
+      events.push(null)
+    })
+    return reply.type('text/event-stream').header('cache-control', 'no-store').send(events)
+  })
 
   app.post(
     '/login',

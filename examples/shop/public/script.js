@@ -6,7 +6,8 @@ let last = Promise.resolve()
 
 addEventListener('submit', (event) => {
   const form = event.target
-  if (!form.matches('[data-in-place]')) return
+  // What leaves the page may sign out: that is no news to who did it.
+  if (!form.matches('[data-in-place]')) return events?.close()
   event.preventDefault()
   const pressed = event.submitter?.ariaLabel
   last = last
@@ -22,15 +23,39 @@ addEventListener('submit', (event) => {
     })
 })
 
-// What another tab has done meanwhile.
+/** Tells when the session ends: in another window, on another device, or by itself. */
+let events
+
+listen()
 addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'visible')
-    last = last
-      .then(async () => {
-        show(await load('/'))
-      })
-      .catch(() => {})
+  listen()
+  if (!document.hidden) refresh()
 })
+
+function listen() {
+  events?.close()
+  // A browser has few connections to a server: only a page that is seen keeps one.
+  if (document.hidden || !document.querySelector('[action="/logout"]')) return
+  events = new EventSource('/events')
+  events.addEventListener('end', async () => {
+    events.close()
+    // Without the cookie, which may be that of the next who signs in.
+    document.body.replaceWith((await load('/?ended', { credentials: 'omit' })).body)
+  })
+  // It had ended before the page could listen.
+  events.addEventListener('error', () => {
+    if (events.readyState === EventSource.CLOSED) refresh()
+  })
+}
+
+/** Shows what another tab has done meanwhile. */
+function refresh() {
+  last = last
+    .then(async () => {
+      show(await load('/'))
+    })
+    .catch(() => {})
+}
 
 async function load(url, init) {
   return new DOMParser().parseFromString(await (await fetch(url, init)).text(), 'text/html')
