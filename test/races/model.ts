@@ -221,9 +221,11 @@ export function outcomes(state: State, index: number, steps: readonly Step[]): S
     )
     return all
   }
-  // It took effect, the answer was lost, and before the request could ask, the session ended.
+  // It took effect, the answer was lost, and before the request could ask, the session ended. A
+  // commit drops what it has, unless it moves the session.
   const request = state.requests[index]
-  const unheard = request.at === steps.length ? 'nothing' : 'gone'
+  const drops = request.at === steps.length && request.from === undefined
+  const unheard = drops ? 'nothing' : 'gone'
   all.push(
     variant(1, (next, late) => {
       take(next, index, steps)

@@ -131,6 +131,41 @@ const twoUpdates = (mark: (ahead?: number) => string, saw: Data): Recorded[] => 
   )
 ]
 
+/**
+ * A move that is told that the session is gone, beside a logout by the old id, and then a late
+ * request with that.
+ */
+const endedMove = (faulty: boolean): History =>
+  history(() => [
+    request(
+      ['regenerate, keeping a'],
+      [
+        [0, 1, { a: 0, n: 0 }],
+        [1, 2, { a: 0 }],
+        [2, 9]
+      ],
+      'gone',
+      { faulty }
+    ),
+    request(
+      ['destroy'],
+      [
+        [0, 1, { a: 0, n: 0 }],
+        [4, 5, {}],
+        [5, 6]
+      ],
+      'clear'
+    ),
+    request(
+      ['update'],
+      [
+        [10, 11, {}],
+        [11, 12]
+      ],
+      'gone'
+    )
+  ])
+
 const allowed: Record<string, History> = {
   'of two updates that are stored together the first sees the second': history((mark) => [
     ...twoUpdates(mark, { a: mark(2), n: 2 }),
@@ -322,6 +357,7 @@ const allowed: Record<string, History> = {
       { faulty: true }
     )
   ]),
+  'a move that lost its answer, and was ended by another before it could ask': endedMove(true),
   'a login begins another session': history(() => [
     request(
       ['regenerate, keeping a', 'write b'],
@@ -357,6 +393,7 @@ for (const [name, made] of Object.entries(allowed)) {
 }
 
 const violated: Record<string, History> = {
+  'a late update that ends where nobody has moved the session': endedMove(false),
   'an update that sees what nobody has stored': history((mark) => [
     ...twoUpdates(mark, { a: mark(1), n: 2 }),
     reads(9, 10, { a: mark(2), n: 2 })
