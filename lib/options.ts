@@ -11,9 +11,10 @@ import {
   type SerializeCookie
 } from './http/cookie-attributes.ts'
 import { Signer } from './http/signer.ts'
+import { Recent } from './recent.ts'
 import { Codec } from './session/codec.ts'
 import type { SessionConfig } from './session/config.ts'
-import { uuid } from './session/id.ts'
+import { publicIdOf, uuid } from './session/id.ts'
 import { jsonSerializer } from './session/json.ts'
 import { Signals } from './signal/signals.ts'
 import { MemoryStore } from './stores/memory.ts'
@@ -109,6 +110,7 @@ export function configure(options: SessionOptions, serializeCookie: SerializeCoo
     store,
     storeTimeout: storeTimeout * 1000,
     generateId,
+    publicIds: new Recent((id) => publicIdOf(sessionName, id)),
     saveUninitialized,
     // Only true adopts: the promise of an asynchronous function is truthy whatever it comes to.
     adoptUnknownIds: (id: string) => adoptUnknownIds !== false && adoptUnknownIds(id) === true,

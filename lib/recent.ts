@@ -1,30 +1,39 @@
-/** How many values are kept: a power of two. */
-const places = 1024
+/** How many values a generation has: two are kept. */
+const places = 512
 
 /**
  * Keeps what was made last of a text. A page requests the same session many times in a row: what
- * takes long is made once for all of them. Each text has one place, which the next one for that
- * place takes over. Only texts that are as short as ids are kept.
+ * takes long is made once for all of them. Only texts that are as short as ids are kept.
+ *
+ * A text is found by the hash of all of it, which the engine seeds at random: how long that takes
+ * does not tell how much of an id is right.
  */
 export class Recent<Value> {
   readonly #make: (text: string) => Value
-  readonly #texts: Array<string | undefined> = Array.from({ length: places })
-  readonly #values: Value[] = []
+  /** What was asked for since there was no more room, and before that. */
+  #values = new Map<string, Value>()
+  #older = new Map<string, Value>()
 
-  /** @param make makes the value of a text, which is always the same */
+  /** @param make makes the value of a text, which is always the same, and not undefined */
   constructor(make: (text: string) => Value) {
     this.#make = make
   }
 
   get(text: string): Value {
-    const place = placeOf(text)
-    if (this.#texts[place] === text) return this.#values[place]
-    const value = this.#make(text)
+    const kept = this.#values.get(text)
+    if (kept !== undefined) return kept
+    const value = this.#older.get(text) ?? this.#make(text)
     const copy = copyOf(text)
-    if (copy !== text) return value
-    this.#texts[place] = copy
-    this.#values[place] = value
+    if (copy === text) this.#keep(copy, value)
     return value
+  }
+
+  #keep(text: string, value: Value): void {
+    if (this.#values.size === places) {
+      this.#older = this.#values
+      this.#values = new Map()
+    }
+    this.#values.set(text, value)
   }
 }
 
@@ -36,13 +45,4 @@ const scratch = Buffer.alloc(128)
  */
 function copyOf(text: string): string {
   return scratch.toString('latin1', 0, scratch.write(text, 'latin1'))
-}
-
-/** Hashes the last 8 characters (FNV-1a): ids differ there as anywhere. */
-function placeOf(text: string): number {
-  let hash = 0
-  for (let index = Math.max(0, text.length - 8); index < text.length; index += 1) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 16_777_619)
-  }
-  return (hash >>> 0) % places
 }

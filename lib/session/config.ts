@@ -1,5 +1,6 @@
 import type { Codec } from './codec.ts'
 import type { Data } from './merge.ts'
+import type { Recent } from '../recent.ts'
 import type { Lifetimes } from './lifetime.ts'
 import type { StoreClient, StoreConfig } from './store-client.ts'
 import type { MaybePromise } from '../../types/store.ts'
@@ -22,6 +23,8 @@ export interface SessionConfig extends StoreConfig {
   /** By how much a touch must move the expiry to be worth a write. */
   readonly touchAfter: number
   readonly generateId: () => string
+  /** The public ids of the last ids. */
+  readonly publicIds: Recent<string>
   readonly saveUninitialized: boolean
   readonly adoptUnknownIds: (id: string) => boolean
   readonly codec: Codec

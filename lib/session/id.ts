@@ -105,7 +105,7 @@ export class Identity {
 
   /** A digest of the id: the store's key, and safe to show. */
   get publicId(): string {
-    return (this.#publicId ??= publicIdOf(this.#config.sessionName, this.id))
+    return (this.#publicId ??= this.#config.publicIds.get(this.id))
   }
 
   /** The sign-in by which the session gets the id, until it is stored. */

@@ -1,7 +1,7 @@
 import { SessionError } from '../errors.ts'
 import { rejected } from '../events.ts'
 import type { PresentedId, SessionClient } from './client.ts'
-import { publicIdOf, tagIn } from './id.ts'
+import { tagIn } from './id.ts'
 import { find, type Entry } from './find.ts'
 import { endsSoon, isLive } from './lifetime.ts'
 import type { SessionContext } from './operations.ts'
@@ -30,7 +30,7 @@ export function findAll(
     const search = (index: number, found: readonly FoundSession[]): ReturnType<typeof findAll> => {
       const id = ids[index]
       if (id === undefined) return found
-      return andThen(find(store, publicIdOf(config.sessionName, id)), (entry) => {
+      return andThen(find(store, config.publicIds.get(id)), (entry) => {
         if (entry === undefined) return search(index + 1, found)
         const mayLive = entry === 'unreadable' || (!isTrace(entry) && isLiveHere(entry, config))
         return search(index + 1, [...found, { id, entry, mayLive }])
