@@ -22,27 +22,39 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
+// Both are run for every request that looks at its session. Loops by index take a third of the
+// time, as does an object whose prototype is set once it has been looked at.
+
 /** Takes the common prototypes from data that was parsed, at any depth. */
 function detach(data: object): void {
   const found = [data]
-  for (const value of found) {
+  for (let index = 0; index < found.length; index += 1) {
+    const value = found[index]
     if (Array.isArray(value)) {
-      for (const item of value) if (isObject(item)) found.push(item)
+      for (let at = 0; at < value.length; at += 1) note(value[at], found)
       Object.setPrototypeOf(value, arrayMembers)
     } else {
-      Object.setPrototypeOf(value, null)
       const items = value as Record<string, unknown>
-      for (const key in items) if (isObject(items[key])) found.push(items[key])
+      for (const key in items) note(items[key], found)
+      Object.setPrototypeOf(value, null)
     }
   }
+}
+
+/** Puts an object with those that are yet to be looked at. */
+function note(value: unknown, found: object[]): void {
+  if (isObject(value)) found.push(value)
 }
 
 /** Whether data has only what JSON keeps as it is, at any depth: most has. */
 function isPlain(data: object): boolean {
   const found = [data]
-  for (const value of found) {
+  for (let index = 0; index < found.length; index += 1) {
+    const value = found[index]
     if (Array.isArray(value)) {
-      for (const item of value) if (item === undefined || !mayKeep(item, found)) return false
+      for (let at = 0; at < value.length; at += 1) {
+        if (value[at] === undefined || !mayKeep(value[at], found)) return false
+      }
     } else {
       const prototype: unknown = Object.getPrototypeOf(value)
       if (prototype !== null && prototype !== Object.prototype) return false
@@ -55,11 +67,9 @@ function isPlain(data: object): boolean {
 
 /** Whether a value is kept as it is. An object is put with those that are yet to be looked at. */
 function mayKeep(value: unknown, found: object[]): boolean {
-  if (isObject(value)) {
-    found.push(value)
-    return true
-  }
-  return value === undefined || isJson(value)
+  if (!isObject(value)) return value === undefined || isJson(value)
+  found.push(value)
+  return true
 }
 
 /** Whether a value that is no object is one of JSON's. */
