@@ -35,6 +35,11 @@ function removeTargetedCacheControl(fields: HeaderFields): void {
  */
 export function keepPrivate(fields: HeaderFields): void {
   removeTargetedCacheControl(fields)
+  setPrivate(fields)
+}
+
+/** Sets `private`, whatever else a reply may say to caches. */
+export function setPrivate(fields: HeaderFields): void {
   const before = fields.getHeader('cache-control')
   if (before === 'private') return
   if (before === undefined) {

@@ -6,7 +6,7 @@ import { attributesOf } from './cookie-attributes.ts'
 import { otherCookies } from './cookie-scopes.ts'
 import { sendsCookie, sendsHeader } from './transports.ts'
 import type { Wording } from './wording.ts'
-import { beforeHead, keepPrivate, vary, type HeaderFields } from './headers.ts'
+import { beforeHead, keepPrivate, setPrivate, vary, type HeaderFields } from './headers.ts'
 import type { CommitResult } from '../session/client.ts'
 import { secondsUntil } from '../session/lifetime.ts'
 
@@ -46,6 +46,8 @@ export class SessionResponse {
   /** Puts a result on the reply before the commit, which has the last word. */
   announce(result: CommitResult, wording: Wording): void {
     this.write(result, wording)
+    // The app may hand on what is there, as with hijack().
+    if (this.#lastWord !== undefined && hasId(this.#lastWord)) keepPrivate(this.#reply)
     if (this.#isAnnounced) return
     this.#isAnnounced = true
     this.#whenSent(() => {
@@ -118,10 +120,10 @@ export class SessionResponse {
 
   /**
    * Sets Cache-Control and Vary now, so that other hooks see them, and again when the head is
-   * written, together with our header and cookie.
+   * written, together with our header and cookie, and then removes what contradicts them.
    */
   #guard(lastWord: LastWord): void {
-    if (hasId(lastWord)) keepPrivate(this.#reply)
+    if (hasId(lastWord)) setPrivate(this.#reply)
     this.vary()
     const isFirst = this.#lastWord === undefined
     this.#lastWord = lastWord

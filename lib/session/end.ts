@@ -110,20 +110,26 @@ export function regenerateSession(state: SessionState, config: SessionConfig, ke
     throw new SessionError('HOLDFAST_DATA_UNDECODABLE')
   }
   const snapshot = state.data.snapshot()
-  const mine = codec.parse(snapshot.text)
-  const kept = codec.stringify(pick(mine, keep))
+  const kept = keepsNothing(keep) ? '' : codec.stringify(pick(codec.parse(snapshot.text), keep))
   // It will have to be stored: find out before anything is dropped.
   codec.assertFits(kept)
-  const mineText = snapshot.text
   if (departure !== undefined) {
     state.depart({ ...departure, keep: keepBoth(departure.keep, keep) })
   } else if (stored !== undefined) {
     const { id, publicId, handle } = stored
     const isUnseen = status === 'unreadable'
-    state.depart({ id, publicId, handle, record, isUnseen, mine: mineText, keep })
+    state.depart({ id, publicId, handle, record, isUnseen, mine: snapshot.text, keep })
   } else if (led !== undefined && expired !== undefined) {
     const { id, publicId, handle } = led
-    state.depart({ id, publicId, handle, record: expired, isUnseen: true, mine: mineText, keep })
+    state.depart({
+      id,
+      publicId,
+      handle,
+      record: expired,
+      isUnseen: true,
+      mine: snapshot.text,
+      keep
+    })
   } else {
     // A second click on a login begins anew: it has read nothing that it could bring back.
     const missed = state.moving.missed ?? (trace && missedOf(trace, status === 'moved', keep))
@@ -137,7 +143,8 @@ export function regenerateSession(state: SessionState, config: SessionConfig, ke
     belongTo(state, config, login, { lineage, signIn })
   }
   if (keep.lifetime) state.keepLifetime(createdAt, snapshot.maxAge)
-  state.data.rebase(kept, snapshot)
+  if (kept === '') state.data.remove(state.data.read())
+  else state.data.rebase(kept, snapshot)
 }
 
 /** What a request misses that has met a trace. One that is not recent has lost the reply. */

@@ -35,18 +35,19 @@ export function firstVersion(isNoted = false, birth: string = mintToken()): stri
 
 /** Makes a version to follow `version`, unlike any other. */
 export function nextVersion(version: string): string {
-  const birth = version.split(separator, 1)[0]
-  const writes = version.slice(birth.length)
-  const kept =
-    countOf(writes) < remembered ? writes : writes.slice(0, writes.lastIndexOf(separator))
-  return birth + separator + mintToken() + kept
+  const from = version.indexOf(separator)
+  if (from === -1) return version + separator + mintToken()
+  return version.slice(0, from) + separator + mintToken() + version.slice(from, lastKept(version))
 }
 
-function countOf(writes: string): number {
-  let count = 0
-  for (let at = writes.indexOf(separator); at !== -1; at = writes.indexOf(separator, at + 1))
-    count += 1
-  return count
+/** Returns where the tokens end that the next version keeps. */
+function lastKept(version: string): number {
+  let at = -1
+  for (let count = 0; count < remembered; count += 1) {
+    at = version.indexOf(separator, at + 1)
+    if (at === -1) return version.length
+  }
+  return at
 }
 
 /** Whether both are versions of one record: of one creation. */
@@ -73,15 +74,20 @@ export function remembersSince(version: string, earlier: string): boolean {
 
 /** Bytes of a token: 48 bits are enough for the writes of one session to differ. */
 const tokenBytes = 6
+const tokenLength = 8
 const pool = Buffer.alloc(tokenBytes * 128)
-let left = 0
+let tokens = ''
+let used = 0
 
 /**
- * Makes the token of a write: 8 characters. The system's generator is asked for many at a time, and
- * each is used once.
+ * Makes the token of a write. The system's generator is asked for many at a time, and each is used
+ * once.
  */
 export function mintToken(): string {
-  if (left === 0) left = randomFillSync(pool).length
-  left -= tokenBytes
-  return pool.toString('base64url', left, left + tokenBytes)
+  if (used === tokens.length) {
+    tokens = randomFillSync(pool).toString('base64url')
+    used = 0
+  }
+  used += tokenLength
+  return tokens.slice(used - tokenLength, used)
 }
