@@ -103,9 +103,12 @@ export class Identity {
     return this.#lineage
   }
 
-  /** A digest of the id: the store's key, and safe to show. */
+  /** A digest of the id: the store's key, and safe to show. Of a new id none is kept for later. */
   get publicId(): string {
-    return (this.#publicId ??= this.#config.publicIds.get(this.id))
+    const { sessionName, publicIds } = this.#config
+    return (this.#publicId ??= this.isPresented
+      ? publicIds.get(this.id)
+      : publicIdOf(sessionName, this.id))
   }
 
   /** The sign-in by which the session gets the id, until it is stored. */
