@@ -126,7 +126,7 @@ async function fulfil(
   return id
 }
 
-/** Removes a former session that is noted. If that fails, it is tried again when its cookie comes. */
+/** Removes a former session that is noted. A failure is logged: it is not carried over again. */
 export async function removeFormer(
   { store, formerStore, log }: CarryTools,
   former: FormerId

@@ -23,8 +23,8 @@ export interface FormerId {
 /** The most characters of a cookie that browsers keep (RFC 6265bis, 5.6). */
 const maxLength = 4096
 
-/** The most sessions of one request that the former store is asked for. */
-const maxCookies = 4
+/** The most sessions of one request that a store is asked for, unless they are to end. */
+export const mostAsked = 4
 
 /** What express-session puts before a value that is signed. */
 const mark = 's:'
@@ -58,7 +58,6 @@ export class FormerCookie {
       const token = value.length > maxLength ? undefined : decode(value)
       const id = token === undefined ? undefined : this.#unsign(token)
       if (id !== undefined && !former.has(id.sid)) former.set(id.sid, id)
-      if (former.size === maxCookies) break
     }
     return [...former.values()]
   }

@@ -1,6 +1,6 @@
 import { carry, removeFormer, type CarryTools } from './carry.ts'
 import { readLink } from './draft.ts'
-import { FormerCookie, type FormerId } from './former-cookie.ts'
+import { FormerCookie, mostAsked, type FormerId } from './former-cookie.ts'
 import { FormerSessionStore, lifeOf, type Link } from './former-store.ts'
 import { idOf, isCarried, isEnded, readNote } from './note.ts'
 import { FormerSessionsOfRequest } from './of-request.ts'
@@ -107,7 +107,8 @@ class FormerSessions {
     isUse: boolean
   ): Promise<Pick<FormerAnswer, 'id' | 'found'> | undefined> {
     const { ids } = former
-    const live = ids.length > 1 ? await this.#liveOf(tools, ids) : ids
+    const mayBeSeveral = ids.length > 1 && ids.length <= mostAsked
+    const live = mayBeSeveral ? await this.#liveOf(tools, ids) : ids
     if (live.length > 1) {
       tools.log.warn({}, 'a request brings several live former sessions: none is carried over')
       return undefined

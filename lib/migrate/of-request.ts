@@ -1,5 +1,5 @@
 import { removeFormer, type CarryTools } from './carry.ts'
-import type { FormerId } from './former-cookie.ts'
+import { mostAsked, type FormerId } from './former-cookie.ts'
 import { endedNote, idOf, isCarried, isEnded, noteKey, readNote } from './note.ts'
 import type { PresentedFormer } from '../session/client.ts'
 import { publicIdOf } from '../session/id.ts'
@@ -17,8 +17,9 @@ export class FormerSessionsOfRequest implements PresentedFormer {
     this.ids = ids
   }
 
-  /** Whether all of them have been carried over, or have ended. */
+  /** Whether all of them have been carried over, or have ended. Of too many, nobody asks. */
   async areNoted(store: StoreClient): Promise<boolean> {
+    if (this.ids.length > mostAsked) return false
     for (const id of this.ids) {
       const note = await readNote(this.#tools.config, store, id)
       if (note === undefined || !(isCarried(note) || isEnded(note))) return false
@@ -45,16 +46,24 @@ export class FormerSessionsOfRequest implements PresentedFormer {
   }
 
   async remove(store: StoreClient): Promise<void> {
-    if (this.#tools.options.sideBySide === true) return
-    for (const id of this.ids) await removeFormer({ ...this.#tools, store }, id)
+    for (const id of this.ids) {
+      // Side by side it has been removed. A request that is under way there may store it again.
+      if (this.#tools.options.sideBySide === true) await this.#noteEnd(store, id, true)
+      else await removeFormer({ ...this.#tools, store }, id)
+    }
   }
 
   /**
    * Notes that a former session has ended: nobody carries it over any more, whoever is about to.
    *
-   * @returns the note that it was carried over, if it was: that stays
+   * @param hasEndedHere whether what it became here has ended, if it was carried over
+   * @returns the note that it was carried over, if that stays
    */
-  async #noteEnd(store: StoreClient, id: FormerId): Promise<SessionRecord | undefined> {
+  async #noteEnd(
+    store: StoreClient,
+    id: FormerId,
+    hasEndedHere = false
+  ): Promise<SessionRecord | undefined> {
     const { config } = this.#tools
     const key = noteKey(config, id)
     let tries = 0
@@ -62,7 +71,7 @@ export class FormerSessionsOfRequest implements PresentedFormer {
       tries += 1
       if (tries > 5) await store.pause(tries)
       const note = await readNote(config, store, id)
-      if (note !== undefined && isCarried(note)) return note
+      if (note !== undefined && isCarried(note) && !hasEndedHere) return note
       if (note !== undefined && isEnded(note)) return undefined
       const ended = endedNote(config, note)
       // Who has the claim finds that it is not theirs any more.

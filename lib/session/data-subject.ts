@@ -65,6 +65,7 @@ async function signIn(
   const login = { subject, authenticatedAt: authenticatedAt ?? begunAt }
   const lineage = lineageFor(state.moving, tag)
   belongTo(state, config, login, { lineage, signIn: { stamp, begunAt, by: 'data' } })
+  if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
 }
 
 /**

@@ -54,6 +54,7 @@ export async function signIn(
     const lineage = lineageFor(state.moving, tag)
     belongTo(state, config, login, { lineage, signIn: { stamp, begunAt, by: 'signIn' } })
     tools.leaveBehind()
+    if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
     return true
   })
 }
@@ -73,7 +74,7 @@ export async function reauthenticate(tools: SignInTools, verify: unknown): Promi
   const tag = tagOf(config.sessionName, before.subject)
   const stamp = await run(async (store) => store.subjects.stamp(tag))
   if (!(await isRight(verify as () => unknown))) return false
-  return run(async () => {
+  return run(async (store) => {
     const login = loginOf(state)
     assertUsable(tools)
     if (login?.subject !== before.subject) throw new SessionError('HOLDFAST_SESSION_GONE')
@@ -82,6 +83,7 @@ export async function reauthenticate(tools: SignInTools, verify: unknown): Promi
     const now = { ...login, authenticatedAt: config.clock.now() }
     belongTo(state, config, now, { lineage: lineage as string, signIn: pending })
     tools.leaveBehind()
+    if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
     return true
   })
 }

@@ -179,7 +179,7 @@ overEach(
 
 overEach(stores, t, 'of several former cookies the live one counts', async (t, over) => {
   const { old, ada, bob, send } = await moveIn(over)
-  const former = ['gone', bob, 'never', 'more', 'and', bob].map((each) => ofExpress(each).cookie)
+  const former = ['gone', bob, 'never', 'more', bob].map((each) => ofExpress(each).cookie)
   const forged = Array.from({ length: 20 }, (_, n) => `connect.sid=${n}`)
   for (const _ of [1, 2]) t.equal((await send('/who', [...forged, ...former])).payload, 'bob')
   const both = [ofExpress(ada).cookie, ofExpress(bob).cookie]
@@ -190,6 +190,24 @@ overEach(stores, t, 'of several former cookies the live one counts', async (t, o
   await send('/logout', [ofExpress(bob).cookie])
   t.equal((await send('/who', both)).payload, 'ada')
 })
+
+overEach(
+  stores,
+  t,
+  'P1, S47: a logout ends the session of a cookie that stands behind many others',
+  async (t, over) => {
+    const { old, ada, send, begin } = await moveIn(over)
+    const planted = Array.from({ length: 9 }, (_, n) => ofExpress(`planted-${n}`).cookie)
+    const cookies = [...planted, ofExpress(ada).cookie]
+    const reply = await send('/who', cookies)
+    t.equal(reply.payload, 'nobody', 'of so many none counts')
+    t.notMatch(setCookies(reply).join(), 'connect.sid')
+    t.same(old.calls, [])
+    t.equal((await send('/logout', [await begin(), ...cookies])).statusCode, 200)
+    t.notOk(old.sessions.has(ada))
+    t.equal((await send('/who', [ofExpress(ada).cookie])).payload, 'nobody')
+  }
+)
 
 overEach(stores, t, 'all cookies of one former id lead to one session', async (t, over) => {
   const secret = ['a newer one', formerSecret]
@@ -449,22 +467,32 @@ overEach(stores, t, 'P2: what a session of ours is emptied to is written to', as
   t.equal((await send('/read', [second, former])).json().a, 'z')
 })
 
-overEach(
-  stores,
-  t,
-  'P1: who goes on under a new id has left the former session',
-  async (t, over) => {
-    const { app, ada, send, begin } = await moveIn(over)
-    app.get('/fresh', async ({ session }) => {
-      await session.regenerate()
-      return 'fresh'
-    })
-    const former = ofExpress(ada).cookie
-    const ours = ourCookie(await send('/fresh', [await begin(), former]))
-    t.equal((await send('/who', [ours, former])).payload, 'nobody')
-    t.equal((await send('/who', [former])).payload, 'nobody')
-  }
-)
+const newIds: Readonly<Record<string, SessionOptions>> = {
+  '/fresh': {},
+  '/sign-in': {},
+  '/named': { subject: ({ user }) => user }
+}
+for (const [url, options] of Object.entries(newIds)) {
+  overEach(
+    stores,
+    t,
+    `P1: who goes on under a new id has left the former session (${url})`,
+    async (t, over) => {
+      const { app, ada, send, begin } = await moveIn(over, {}, options)
+      app.get('/fresh', async ({ session }) => session.regenerate())
+      app.get('/sign-in', async ({ session }) => session.signIn('bob'))
+      app.get('/named', async ({ session }) => {
+        session.user = 'bob'
+        return 'named'
+      })
+      const former = ofExpress(ada).cookie
+      const user = url === '/named' ? 'bob' : 'nobody'
+      const ours = ourCookie(await send(url, [await begin(), former]))
+      t.equal((await send('/who', [ours, former])).payload, user)
+      t.equal((await send('/who', [former])).payload, 'nobody')
+    }
+  )
+}
 
 overEach(stores, t, 'an empty former session settles', async (t, over) => {
   const { old, send } = await moveIn(over)

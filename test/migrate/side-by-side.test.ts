@@ -74,6 +74,21 @@ for (const url of ['/who', '/login', '/step-up-all', '/sign-in-ada', '/write/x',
   })
 }
 
+overEach(
+  stores,
+  t,
+  'P1: a logout is not undone by a request of the other side that is still running',
+  async (t, over) => {
+    const { sid, old, visit } = await begin(over)
+    await visit()
+    await visit('/logout')
+    // It stores its session at its end.
+    old.put(sid, { user: 'ada' })
+    t.equal((await visit()).payload, 'nobody')
+    t.notOk(old.sessions.has(sid), 'and it is gone there too')
+  }
+)
+
 overEach(stores, t, 'ending it by its public id ends the former one', async (t, over) => {
   for (const url of ['/who', '/sign-in-ada']) {
     const { sid, app, old, visit } = await begin(over)
