@@ -180,9 +180,9 @@ function slotsOf(request: FastifyRequest): Slots {
  */
 function isBeforeHooks(): boolean {
   const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 50
+  Reflect.set(Error, 'stackTraceLimit', 50)
   const { stack } = new Error('where from')
-  Error.stackTraceLimit = stackTraceLimit
+  Reflect.set(Error, 'stackTraceLimit', stackTraceLimit)
   return /\brouteHandler\b/.test(stack as string) && !/hookRunner|hooks\.js/i.test(stack as string)
 }
 

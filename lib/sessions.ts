@@ -12,8 +12,10 @@ import { beginSession, findSession } from './session/load.ts'
 import type { SessionContext } from './session/operations.ts'
 import { withStore } from './session/store-client.ts'
 import { endByHandle, endSessions, keyOf, listSessions } from './session/subject-sessions.ts'
-import { whenClosed, type Connection } from './signal/closing.ts'
+import { signalFor, whenClosed, type Connection } from './signal/closing.ts'
+import { lineageOf } from './subject-key.ts'
 import type { RequestSession } from './session/request-session.ts'
+import type { SessionState } from './session/state.ts'
 import type { SessionData, Transport } from '../types/session.ts'
 import type { RawRequest, Sessions, StoredSession, SubjectSessions } from '../types/sessions.ts'
 import type { SessionStore } from '../types/store.ts'
@@ -59,13 +61,20 @@ export class StoredSessions implements Sessions {
     const data = session.data()
     const { handle } = state.identity
     const read = { publicId: handle, data, createdAt, expiresAt, maxAge, subject, authenticatedAt }
-    const client = connection && {
-      whenClosed: (callback: () => void) => whenClosed(connection, callback)
-    }
+    const { version } = found.state.record
     Object.defineProperty(read, 'signal', {
-      get: () => this.#config.ends.signalOf(state, client)
+      get: () =>
+        this.#signalOf(state, `${state.identity.publicId} ${lineageOf(version)}`, connection)
     })
     return read as typeof read & { readonly signal: AbortSignal }
+  }
+
+  /** @param life tells the session from others that have had its id */
+  #signalOf(state: SessionState, life: string, connection: Connection | undefined): AbortSignal {
+    const { ends } = this.#config
+    if (connection === undefined) return ends.signalOf(state, undefined)
+    const client = { whenClosed: (callback: () => void) => whenClosed(connection, callback) }
+    return signalFor(connection, life, () => ends.signalOf(state, client))
   }
 
   async update<Result>(publicId: string, change: (draft: SessionData) => Result): Promise<Result> {

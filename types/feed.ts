@@ -27,7 +27,10 @@ export type SessionLook =
   | (Pick<SessionRecord, 'version' | 'createdAt' | 'expiresAt'> & {
       readonly successor?: undefined
     })
-  | Pick<SessionTrace, 'successor'>
+  | (Pick<SessionTrace, 'successor'> & {
+      /** That of the record that has moved. Undefined: not known. */
+      readonly version?: string
+    })
 
 /**
  * Tells at once of the sessions that end, in this process and in others, for `session.signal`.

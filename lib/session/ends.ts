@@ -58,8 +58,13 @@ export interface Waiting {
    * @param isEnded whether one has, by its lineage. Default: as the call says
    */
   ended(reason: EndReason, isEnded?: (lineage: string) => boolean): MaybePromise<void>
-  /** The session goes on under another key. @param version that of its record there, if known */
-  moved(successor: string, version?: string): MaybePromise<void>
+  /**
+   * The session goes on under another key.
+   *
+   * @param from the version of the record that has moved
+   * @param version that of its record there, if known
+   */
+  moved(successor: string, from: string, version?: string): MaybePromise<void>
   /** It is not known what has become of them: they are looked at. @param reason how they may end */
   unknown(reason?: EndReason): MaybePromise<void>
 }

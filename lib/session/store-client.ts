@@ -87,8 +87,8 @@ export class StoreClient {
   }
 
   retire(key: string, trace: SessionTrace): MaybePromise<boolean> {
-    const { successor } = trace
-    return tellingOfMove(this.#config.ends, { key, successor }, () =>
+    const { successor, version: from } = trace
+    return tellingOfMove(this.#config.ends, { key, successor, from }, () =>
       this.#call('retire', key, () => this.#config.store.retire(key, trace))
     )
   }

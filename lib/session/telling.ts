@@ -44,7 +44,8 @@ export function tellingOfDelete(
   return telling(ends, { reason: 'destroyed', key }, call, (waiting, removed) => {
     // It may be the second try of a call that has removed it, and lost its answer.
     if (removed === undefined) return waiting.unknown('destroyed')
-    return isTrace(removed) ? waiting.moved(removed.successor) : waiting.ended('destroyed')
+    if (isTrace(removed)) return waiting.moved(removed.successor, removed.version)
+    return waiting.ended('destroyed')
   })
 }
 
@@ -52,6 +53,8 @@ export function tellingOfDelete(
 interface Move {
   readonly key: string
   readonly successor: string
+  /** That of the record that goes. */
+  readonly from: string
   /** That of its record there, if it is known. */
   readonly version?: string
 }
@@ -59,17 +62,17 @@ interface Move {
 /** Makes a call that may move a session to another key. */
 export function tellingOfMove(
   ends: Ends,
-  { key, successor, version }: Move,
+  { key, successor, from, version }: Move,
   call: () => MaybePromise<boolean>
 ): MaybePromise<boolean> {
   return telling(ends, { key }, call, (waiting, hasMoved) =>
-    hasMoved ? waiting.moved(successor, version) : waiting.unknown()
+    hasMoved ? waiting.moved(successor, from, version) : waiting.unknown()
   )
 }
 
 /** Returns where a session goes that is created under another key, in the step that it leaves. */
-export function moveOf(key: string, { version }: SessionRecord, { successor }: SessionTrace): Move {
-  return { key, successor, version }
+export function moveOf(key: string, { version }: SessionRecord, trace: SessionTrace): Move {
+  return { key, successor: trace.successor, from: trace.version, version }
 }
 
 type Removed = SessionRecord | SessionTrace | true | undefined

@@ -1,4 +1,5 @@
 import type { Told } from './told.ts'
+import { isSame } from './verdict.ts'
 import type { Watched, WatchedSessions } from './watched.ts'
 import type { EndCall, Waiting } from '../session/ends.ts'
 import { subjectOf } from '../subject-key.ts'
@@ -67,13 +68,15 @@ export class Affected implements Waiting {
     return ending === undefined ? rest() : ending.then(rest)
   }
 
-  moved(successor: string, version?: string): MaybePromise<void> {
+  moved(successor: string, from: string, version?: string): MaybePromise<void> {
     const { sessions, told, lookAt } = this.#tools
     for (const each of this.#found.keys()) {
       if (!this.#isStill(each)) continue
-      sessions.move(each, successor, version)
+      // Of another life under the same id: that of this one is over.
+      const isOther = !isSame(each.version, from)
+      if (!isOther) sessions.move(each, successor, version)
       // It may have ended there before the call was over.
-      if (told.mayHaveEnded(successor, each)) lookAt(each)
+      if (isOther || told.mayHaveEnded(successor, each)) lookAt(each)
     }
     return this.#checkOthers([], this.#call.reason)
   }

@@ -1,7 +1,7 @@
 import { inNextTurn } from '../clock.ts'
 import { lookAt, type Look } from './look-at.ts'
 import type { Reason } from './reasons.ts'
-import { judge } from './verdict.ts'
+import { isSame, judge } from './verdict.ts'
 import type { Watched, WatchedSessions } from './watched.ts'
 import { isPromise } from '../session/waiting.ts'
 import type { Clock } from '../../types/clock.ts'
@@ -19,7 +19,7 @@ interface Tools {
   readonly sessions: WatchedSessions
   /** Returns how a session has ended, if that was told of it. */
   readonly reasonOf: (watched: Watched) => EndReason | undefined
-  /** Returns how many ends of several sessions have been told. */
+  /** Returns how many ends have been told. */
   readonly toldSoFar: () => number
   /** Returns how a session may have ended, if others have. */
   readonly likelyFor: (watched: Watched) => EndReason | undefined
@@ -32,7 +32,7 @@ interface Seen {
   readonly seen: ReadonlyMap<string, Look>
   /** When the look began: what it shows may be as old. */
   readonly begunAt: number
-  /** How many ends of several sessions had been told by then. */
+  /** How many ends had been told by then. */
   readonly toldBefore: number
   /** How the sessions may have ended. */
   readonly likely: EndReason | undefined
@@ -71,11 +71,13 @@ export class Checker {
     const look = seen.get(key)
     // It will be looked at again.
     if (look === 'failed') return false
-    if (look?.successor !== undefined) {
-      sessions.move(watched, look.successor)
+    const trace = look?.successor === undefined ? undefined : look
+    if (trace !== undefined && isSame(watched.version, trace.version)) {
+      sessions.move(watched, trace.successor)
       return true
     }
-    const ended = judge(watched, look, {
+    const record = look?.successor === undefined ? look : undefined
+    const ended = judge(watched, record, {
       begunAt,
       reason: reasonOf(watched),
       likely: likely ?? likelyFor(watched)

@@ -21,3 +21,26 @@ export function whenClosed(connection: Connection, callback: () => void): void {
   }
   callbacks.add(callback)
 }
+
+/** The signals that were asked for of a connection. */
+const signals = new WeakMap<Connection, Map<string, AbortSignal>>()
+
+/**
+ * Returns the signal of a session that a connection brings: one, however often it is read.
+ *
+ * @param life tells the session from others, also from those that had its id before
+ * @param make makes the signal
+ */
+export function signalFor(
+  connection: Connection,
+  life: string,
+  make: () => AbortSignal
+): AbortSignal {
+  const all = signals.get(connection) ?? new Map<string, AbortSignal>()
+  signals.set(connection, all)
+  const present = all.get(life)
+  if (present !== undefined && !present.aborted) return present
+  const signal = make()
+  all.set(life, signal)
+  return signal
+}

@@ -46,13 +46,16 @@ export class EndWatch {
     this.#checker = new Checker({
       clock,
       sessions: this.#sessions,
-      reasonOf: ({ key }) => this.#told.reasonOf(key),
+      reasonOf: (watched) => this.#told.reasonOf(watched),
       toldSoFar: () => this.#told.count,
       likelyFor: (watched) =>
         this.#told.reasonAmongAll(watched) ?? reasonAmong(this.#calls, watched),
       end: (watched, reason) => this.end(watched, reason)
     })
-    this.#rounds = new Rounds(clock, (isRound) => this.#lookAround(isRound ? 'all' : 'ending'))
+    this.#rounds = new Rounds(clock, (isRound) => {
+      if (isRound) this.#told.forget()
+      this.#lookAround(isRound ? 'all' : 'ending')
+    })
     this.#listener = new FeedListener(feed, (notice) => void this.hear(notice))
   }
 
@@ -143,7 +146,6 @@ export class EndWatch {
   }
 
   #lookAround(what: 'all' | 'ending'): void {
-    if (what === 'all') this.#told.forget()
     if (this.#sessions.isEmpty) return this.#told.forget()
     this.#schedule()
     this.#listener.start()

@@ -21,10 +21,11 @@ const codes: Readonly<Record<Reason, SessionErrorCode>> = {
  */
 export function endedError(reason: Reason): SessionError {
   const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 0
+  // An app may have frozen it: then there is a stack.
+  Reflect.set(Error, 'stackTraceLimit', 0)
   try {
     return new SessionError(codes[reason])
   } finally {
-    Error.stackTraceLimit = stackTraceLimit
+    Reflect.set(Error, 'stackTraceLimit', stackTraceLimit)
   }
 }

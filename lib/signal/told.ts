@@ -9,7 +9,7 @@ export class Told {
   #older = new Notes()
   #count = 0
 
-  /** How many ends of several sessions have been told: a session that lives did not end by them. */
+  /** How many ends have been told: a session that lives did not end by them. */
   get count(): number {
     return this.#count
   }
@@ -18,13 +18,14 @@ export class Told {
   noteEnd(call: EndCall): void {
     const { key, reason, subject = everybody } = call
     if (reason === undefined) return
-    const { reasons, calls } = this.#recent
+    const { ends, calls } = this.#recent
+    const number = this.#count++
     if (key !== undefined) {
-      reasons.set(key, reason)
+      ends.set(key, { reason, number })
       return
     }
     const told = calls.get(subject) ?? []
-    told.push({ call, number: this.#count++ })
+    told.push({ call, number })
     calls.set(subject, told)
   }
 
@@ -51,13 +52,14 @@ export class Told {
   /** Whether a session may have ended under a key by what has been told since it was seen there. */
   mayHaveEnded(key: string, { livedAfter }: Watched): boolean {
     const subject = subjectOf(key)
-    if (this.reasonOf(key) !== undefined) return true
+    if (this.reasonOf({ key, livedAfter }) !== undefined) return true
     return subject !== undefined && this.#callsOn(subject).some((each) => each.number >= livedAfter)
   }
 
-  /** Returns how the session of a key has ended. */
-  reasonOf(key: string): EndReason | undefined {
-    return this.#recent.reasons.get(key) ?? this.#older.reasons.get(key)
+  /** Returns how the session of a key has ended, since it was seen to live there. */
+  reasonOf({ key, livedAfter }: Pick<Watched, 'key' | 'livedAfter'>): EndReason | undefined {
+    const end = this.#recent.ends.get(key) ?? this.#older.ends.get(key)
+    return end !== undefined && end.number >= livedAfter ? end.reason : undefined
   }
 
   #callsOn(subject: string): ToldCall[] {
@@ -88,7 +90,8 @@ interface ToldCall {
 const everybody = ''
 
 class Notes {
-  readonly reasons = new Map<string, EndReason>()
+  /** By the key. */
+  readonly ends = new Map<string, { readonly reason: EndReason; readonly number: number }>()
   /** By the subject. */
   readonly calls = new Map<string, ToldCall[]>()
   readonly before = new Map<string, string>()

@@ -31,7 +31,7 @@ export function judge(
 }
 
 /** Whether a record may be of the life that is watched. Of some the version is not known. */
-function isSame(watched: string, found: string): boolean {
+export function isSame(watched: string, found: string | undefined = ''): boolean {
   return watched === '' || found === '' || sameLife(watched, found)
 }
 

@@ -11,7 +11,7 @@ export class Watched {
   /** A version of its record. The empty text: not known yet. */
   version: string = ''
   createdAt: number = 0
-  /** After how many ends of several sessions it was still seen to live. */
+  /** After how many ends it was still seen to live. */
   livedAfter: number = 0
   /** When it ends, unless it is used. */
   endsAt: number = Infinity

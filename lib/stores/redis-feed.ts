@@ -77,11 +77,11 @@ export class RedisFeed implements SessionFeed {
 function lookOf(reply: unknown, now: number): SessionLook | undefined {
   if (!Array.isArray(reply)) return undefined
   const [head, left] = reply.map(String)
-  const [, successor] = /^> (\S+) \S/.exec(head) ?? []
+  const [, successor, replaced] = /^> (\S+) (\S+)/.exec(head) ?? []
   const [, createdAt, version] = /^([\d.]+) \S* ([^ ;]+)/.exec(head) ?? []
   // What is not ours has another form, or no expiry.
   if (Number(left) < 0) return unreadable
-  if (successor !== undefined) return { successor }
+  if (successor !== undefined) return { successor, version: replaced }
   if (createdAt === undefined || version === undefined) return unreadable
   return { version, createdAt: Number(createdAt), expiresAt: now + Number(left) }
 }

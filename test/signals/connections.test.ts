@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 
 import { MemoryStore, type SessionError } from '../../lib/index.ts'
+import { seedSession } from '../../lib/testing/index.ts'
 import { serve } from '../helpers/serve.ts'
 import { slow, WatchedStore } from '../helpers/stores.ts'
 import { settle } from '../helpers/waiting.ts'
@@ -192,7 +193,7 @@ t.test('what get() has found tells of its end, and is copied without', async (t)
   t.equal(named, undefined)
 })
 
-t.test('many signals of one connection wait for it by one listener', async (t) => {
+t.test('a connection that asks again and again has one signal for each session', async (t) => {
   const warnings: unknown[] = []
   const note = (warning: unknown): void => {
     warnings.push(warning)
@@ -202,10 +203,16 @@ t.test('many signals of one connection wait for it by one listener', async (t) =
   const world = await listen(t, new WatchedStore(new MemoryStore()), () => {})
   const socket = new EventEmitter()
   const headers = { cookie: world.cookie }
+  const other = await seedSession(world.app, { a: 'x' })
+  const signals = new Set<AbortSignal | undefined>()
   for (let count = 0; count < 30; count += 1) {
-    const found = await world.app.sessions.fromRequest({ headers, socket } as never)
-    t.equal(found?.signal.aborted, false)
+    for (const each of [headers, other]) {
+      const found = await world.app.sessions.fromRequest({ headers: each, socket } as never)
+      t.equal(found?.signal.aborted, false)
+      signals.add(found?.signal)
+    }
   }
+  t.equal(signals.size, 2)
   t.equal(socket.listenerCount('close'), 1)
   socket.emit('close')
   t.equal(await world.isWatched(), false)

@@ -17,25 +17,76 @@ async function begin({ visit }: Pick<Awaited<ReturnType<typeof scene>>, 'visit'>
   return device
 }
 
-over('P12: one that begins under the id of another is another session', async (t, over) => {
-  const store = silent(over.store)
-  const { app } = await over.serve({ store, adoptUnknownIds: () => true })
-  const signals: AbortSignal[] = []
-  app.get('/wait', async ({ session }, reply) => {
-    signals.push(session.signal)
-    reply.hijack()
-  })
-  const headers = { 'x-session-id': 'an-id-that-a-client-brings-along' }
-  await app.inject({ url: '/write/first', headers })
-  void app.inject({ url: '/wait', headers }).catch(() => {})
-  while (signals.length === 0) await nextTurn()
-  await settle()
-  // Another process ends it, and begins another one, before anything is looked at.
-  await over.store.delete(app.sessions.publicIdOf(headers['x-session-id']))
-  await app.inject({ url: '/write/second', headers })
-  await pass(over, 2)
-  await ended(signals[0] as AbortSignal)
-  t.equal(endOf(signals[0] as AbortSignal), 'HOLDFAST_SESSION_GONE')
+for (const where of ['nowhere', 'in this process', 'in another']) {
+  over(
+    `P12: one that begins under the id of another is another session (moved: ${where})`,
+    async (t, over) => {
+      const store = silent(over.store)
+      const { app } = await over.serve({ store, adoptUnknownIds: () => true })
+      const other = await over.serve({ store: silent(over.store), adoptUnknownIds: () => true })
+      const signals: AbortSignal[] = []
+      app.get('/wait', async ({ session }, reply) => {
+        signals.push(session.signal)
+        reply.hijack()
+      })
+      const headers = { 'x-session-id': 'an-id-that-a-client-brings-along' }
+      await app.inject({ url: '/write/first', headers })
+      void app.inject({ url: '/wait', headers }).catch(() => {})
+      while (signals.length === 0) await nextTurn()
+      await settle()
+      // Another process ends it, and begins another one, before anything is looked at.
+      await over.store.delete(app.sessions.publicIdOf(headers['x-session-id']))
+      await app.inject({ url: '/write/second', headers })
+      const mover = where === 'in another' ? other.app : app
+      if (where !== 'nowhere') await mover.inject({ url: '/step-up-all', headers })
+      await pass(over, 2)
+      await ended(signals[0] as AbortSignal)
+      t.equal(endOf(signals[0] as AbortSignal), 'HOLDFAST_SESSION_GONE')
+    }
+  )
+}
+
+t.test(
+  'P12: how an earlier session of the same id ended is not how a later one does',
+  async (t) => {
+    const clock = new TestClock()
+    const { app } = await serve(t, { clock, adoptUnknownIds: () => true, maxAge: 1 })
+    const signals: AbortSignal[] = []
+    app.get('/wait', async ({ session }, reply) => {
+      signals.push(session.signal)
+      reply.hijack()
+    })
+    const [one, unrelated] = ['an-id-that-comes-back-again', 'an-id-of-somebody-else'].map(
+      (id) => ({
+        'x-session-id': id
+      })
+    )
+    const wait = async (headers: typeof one): Promise<void> => {
+      await app.inject({ url: '/write/x', headers })
+      void app.inject({ url: '/wait', headers }).catch(() => {})
+      await settle()
+    }
+    await wait(unrelated)
+    await app.inject({ url: '/write/x', headers: one })
+    await app.inject({ url: '/logout', headers: one })
+    await wait(one)
+    clock.advance(1000)
+    await settle()
+    t.equal(endOf(signals[1] as AbortSignal), 'HOLDFAST_SESSION_IDLE')
+  }
+)
+
+t.test('P13: an end is told where the app has frozen Error', async (t) => {
+  const { app } = await serve(t)
+  await app.inject('/sign-in-ada')
+  const publicId = (await app.sessions.list('ada')).sessions[0]?.publicId as string
+  const found = await app.sessions.get(publicId)
+  t.equal(found?.signal.aborted, false)
+  const limit = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit') as PropertyDescriptor
+  Object.defineProperty(Error, 'stackTraceLimit', { ...limit, writable: false })
+  t.teardown(() => Object.defineProperty(Error, 'stackTraceLimit', limit))
+  await app.sessions.destroyAll('ada')
+  t.equal((found?.signal.reason as SessionError | undefined)?.code, 'HOLDFAST_SESSIONS_DESTROYED')
 })
 
 t.test('P12: what a slow store says is as old as the question', async (t) => {
