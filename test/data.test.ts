@@ -37,6 +37,25 @@ async function plant({ app, browser, clock, store }: World, data: string): Promi
   store.taken()
 }
 
+t.test('what the app has put on Object.prototype is none of the data', async (t) => {
+  const shared: Record<string, unknown> = { list: [] }
+  shared['circle'] = shared
+  Reflect.defineProperty(Object.prototype, 'shared', {
+    value: shared,
+    writable: true,
+    enumerable: true,
+    configurable: true
+  })
+  t.teardown(() => Reflect.deleteProperty(Object.prototype, 'shared'))
+  const scene = await world(t)
+  await scene.visit((session) => {
+    session.cart = ['apple']
+  })
+  t.match(await next(scene), { cart: ['apple'] })
+  t.equal(Object.getPrototypeOf(shared), Object.prototype)
+  t.equal(Object.getPrototypeOf(shared['list']), Array.prototype)
+})
+
 t.test('the own enumerable properties are the data and nothing else', async (t) => {
   const scene = await world(t)
   await scene.visit((session) => {

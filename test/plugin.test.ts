@@ -373,6 +373,7 @@ t.test('a callback is refused, for it would never be called', async (t) => {
   const { app, store } = await serve(t)
   const calls: Record<string, (session: any, callback: () => void) => unknown> = {
     save: (session, callback) => session.save(callback),
+    reload: (session, callback) => session.reload(callback),
     destroy: (session, callback) => session.destroy(callback),
     regenerate: (session, callback) => session.regenerate(callback),
     'regenerate, keeping': (session, callback) => session.regenerate(['a'], callback)

@@ -705,6 +705,17 @@ const frozen: Readonly<Record<string, (session: Session) => unknown>> = {
     Object.defineProperty(session, 'n', { value: 0 })
 }
 
+t.test('regenerate() leaves an empty session the object that it is, also if frozen', async (t) => {
+  const { app } = await serve(t, { saveUninitialized: false })
+  app.get('/empty', async (request) => {
+    const { session } = request
+    Object.freeze(session)
+    await session.regenerate()
+    return { isSame: request.session === session }
+  })
+  t.same((await app.inject('/empty')).json(), { isSame: true })
+})
+
 t.test('a session that the app freezes makes no reply an error, and loses no id', async (t) => {
   const { app } = await serve(t)
   app.get<{ Params: { how: string } }>('/:how', async ({ session, params }) => {

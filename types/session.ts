@@ -39,8 +39,9 @@ type Value<Data, Key> = Key extends keyof Data ? Kept<Data[Key]> : unknown
 type Free<Key> = Key extends ReservedName ? never : Key
 
 /**
- * Session data as plain properties, as it is read back. A key gets a type that accepts no value, so
- * that code that uses it does not compile, if it is reserved, or of a type that JSON does not keep.
+ * Session data as plain properties, as it is read back. If a key is reserved, or has a type that
+ * JSON does not keep, it gets a type that accepts no value, so that code that uses it does not
+ * compile.
  */
 export type SessionDraft<Data = SessionData> = {
   [Key in keyof Data]: Key extends ReservedName
@@ -64,10 +65,10 @@ export interface RegenerateOptions {
 /** How `signIn()` signs a subject in. */
 export interface SignInOptions<Data = SessionData> {
   /**
-   * Checks the credentials, and returns whether they are right. `destroyAll()` for the subject that
-   * is called from the moment on that it begins wins over the sign-in: with a new password set
-   * before that call, nobody gets in with the old one. Leave it out if somebody else has just
-   * checked them, such as an identity provider.
+   * Checks the credentials, and returns whether they are right. Once this check has begun, a call
+   * of `destroyAll()` for the subject wins over the sign-in. So if you set a new password before
+   * that call, nobody gets in with the old one. Leave it out if somebody else has just checked
+   * them, such as an identity provider.
    */
   verify?: () => boolean | Promise<boolean>
   /** The keys of the data that go along, or `'all'`. Default: none. */
@@ -93,9 +94,10 @@ export interface SessionMembers<Data = SessionData> {
    */
   readonly id: string
   /**
-   * What the session is called in lists and logs, and by `fastify.sessions`: a digest of the id,
-   * which is the key in the store; of a session that is signed in, a name that stays when the id
-   * changes. Safe to log, and to show in a list of devices.
+   * What the session is called in lists and logs, and by `fastify.sessions`. If nobody is signed
+   * in, it is a digest of the id, and also the key in the store. If somebody is, it is a name of
+   * its own, which stays the same when the id changes. Safe to log, and to show in a list of
+   * devices.
    */
   readonly publicId: string
   /**
@@ -131,21 +133,22 @@ export interface SessionMembers<Data = SessionData> {
   get maxAge(): number
   set maxAge(seconds: number | undefined)
 
-  /** Who is signed in, by `signIn()`. Undefined: nobody. */
+  /** Who is signed in, by `signIn()` or by the option `subject`. Undefined: nobody. */
   readonly subject: string | undefined
   /**
    * When the credentials were checked last, in epoch milliseconds: by `signIn()` or
-   * `reauthenticate()`. Undefined where nobody is signed in.
+   * `reauthenticate()`, or when the option `subject` first read who is signed in. Undefined where
+   * nobody is.
    */
   readonly authenticatedAt: number | undefined
 
   /**
-   * Aborts when the session ends: within this process before `destroy()` resolves, in others
-   * within moments, and within three seconds if the store cannot tell. Not when it moves to another
-   * id. Its `reason` is a `SessionError` that says how it ended. For what goes on after the request:
+   * Aborts when the session ends: within this process before `destroy()` resolves, in others within
+   * moments, and within three seconds if the store cannot tell. Not when it moves to another id.
+   * Its `reason` is a `SessionError` that says how it ended. For what goes on after the request:
    * WebSockets, event streams, and what takes a `signal`.
    *
-   * It is heard until the response is over or the connection closes. A session that has ended
+   * It works until the response is over or the connection closes. A session that has ended
    * already has a signal that is aborted; one that is new waits until it is stored.
    */
   readonly signal: AbortSignal
@@ -220,6 +223,7 @@ export interface SessionMembers<Data = SessionData> {
    * @throws HOLDFAST_SESSION_GONE the session has ended, or has moved to another id: who has the
    * old one does not read it any more
    * @throws HOLDFAST_DATA_UNDECODABLE, HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
   reload(): Promise<void>
   /**
@@ -260,7 +264,7 @@ export interface SessionMembers<Data = SessionData> {
    * @throws what `verify` throws; nothing has changed
    * @throws HOLDFAST_VALUE_INVALID the subject, an option or `info` is wrong
    * @throws HOLDFAST_SUBJECTS_UNSUPPORTED the store has no `subjects`
-   * @throws HOLDFAST_SIGN_IN_REPEATED there was another sign-in in this request
+   * @throws HOLDFAST_SIGN_IN_REPEATED another sign-in of this request is yet to be stored
    * @throws HOLDFAST_SESSION_GONE the session has ended, also by `destroy()` in this request
    * @throws HOLDFAST_ID_UNDELIVERABLE no reply can bring the new id to the client
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT

@@ -143,8 +143,8 @@ export function regenerateSession(state: SessionState, config: SessionConfig, ke
     belongTo(state, config, login, { lineage, signIn })
   }
   if (keep.lifetime) state.keepLifetime(createdAt, snapshot.maxAge)
-  if (kept === '') state.data.remove(state.data.read())
-  else state.data.rebase(kept, snapshot)
+  if (kept !== '') state.data.rebase(kept, snapshot)
+  else if (snapshot.text !== '') state.data.remove(state.data.read())
 }
 
 /** What a request misses that has met a trace. One that is not recent has lost the reply. */

@@ -95,7 +95,8 @@ export class Session implements SessionMembers {
     return this.#operations.save()
   }
 
-  reload(): Promise<void> {
+  reload(...callback: unknown[]): Promise<void> {
+    refuseCallback(callback)
     return this.#operations.reload()
   }
 
