@@ -37,6 +37,8 @@ export function markdown(answers, { commit, seconds }) {
       ),
       '**Where a goal is missed.** The least session there can be promises nothing. Beyond it, holdfast pays for an expiry and an order in which sessions give way, versions and compare-and-set, ' +
         'one code for stores that answer at once and those that do not, and replies that no shared cache may keep (see *Where the time goes*). ' +
+        'Data that comes from the store also loses its prototypes, object by object, and is looked at for what JSON would drop: of larger data, that is much of the difference. ' +
+        'Ratios are higher where code that has not just run is slow to fetch, as on a small virtual machine. ' +
         'A ratio within the spread of its samples is no difference. A process that only spins has long steps as well, where the machine interrupts it.',
       ...answers.flatMap(({ title, about, tables }) => [
         `## ${title}`,

@@ -33,7 +33,7 @@ export async function signing(scale) {
     about: [
       'What the option `secret` adds to a request, over sockets, on the memory store: the CPU of "holdfast, secret" less that of "holdfast", round by round, these two alone and with four times the rounds. ' +
         'A reply that renews the cookie signs too.',
-      'A hundred visitors take turns, and so their signatures are among the last 1,024, which are kept. "By thousands": so many take turns that no signature is kept until its visitor comes again. An app is in between: the requests of one page come close together.',
+      'A hundred visitors take turns, and so their signatures and the digests of their ids are among the last 1,024, which are kept. "By thousands": so many take turns that neither is kept until its visitor comes again. An app is in between: the requests of one page come close together.',
       "Beside it what Node's own crypto takes for it in a loop: the hash that every id needs, and the HMAC that a signed id needs as well if it is not kept."
     ],
     tables: [

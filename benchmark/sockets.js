@@ -55,7 +55,7 @@ export async function overSockets(scale) {
   return {
     title: 'A request, over sockets',
     about: [
-      "Server and client are processes of their own; a hundred visitors take turns on 8 connections, which are kept for a sample; the memory store, and otherwise the default options, by which @fastify/session and express-session store or touch the session at each request, and holdfast touches it once a minute; µs of CPU that the server's process spent per request, its garbage collector included. " +
+      "Server and client are processes of their own; a hundred visitors take turns on 8 connections, which are kept for a sample, so that holdfast has the digests of their ids among the last 1,024 (*To read a signed id* has thousands of visitors); the memory store, and otherwise the default options, by which @fastify/session and express-session store or touch the session at each request, and holdfast touches it once a minute; µs of CPU that the server's process spent per request, its garbage collector included. " +
         "The client never sleeps: what it costs to wake one is for the machine's load to say. " +
         `On Node.js ${current}; who runs on Node.js ${oldest} too has a table for that (${versionOf(node)}).`,
       '',
