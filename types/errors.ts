@@ -1,8 +1,9 @@
 /**
  * The `code` of a `SessionError`; there are no others. The `statusCode` is 401 for
  * `HOLDFAST_SESSION_NOT_FRESH`, 409 for `HOLDFAST_SESSION_GONE`, `HOLDFAST_SIGN_IN_ENDED`,
- * `HOLDFAST_SESSIONS_FULL` and the reasons of `session.signal`, 503 for `HOLDFAST_SESSION_BUSY`, `HOLDFAST_STORE_FAILED`,
- * `HOLDFAST_STORE_TIMEOUT` and `HOLDFAST_OUTCOME_UNKNOWN`, and 500 for all others.
+ * `HOLDFAST_SESSIONS_FULL` and the reasons of `session.signal`, 503 for `HOLDFAST_SESSION_BUSY`,
+ * `HOLDFAST_STORE_FAILED`, `HOLDFAST_STORE_TIMEOUT`, `HOLDFAST_OUTCOME_UNKNOWN` and
+ * `HOLDFAST_DATA_UNDECODABLE`, and 500 for all others.
  */
 export type SessionErrorCode =
   | 'HOLDFAST_OPTION_INVALID'

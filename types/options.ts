@@ -46,8 +46,8 @@ export interface SessionOptions {
   /**
    * Idle timeout: the seconds without use after which a session ends, and the Max-Age of its
    * cookie. An integer from 1 to 34,560,000 (400 days, RFC 6265bis, 5.5), no more than
-   * `absoluteTimeout`. A session's own `maxAge` takes precedence. Another value counts from the next
-   * use of a session. Default: 3600.
+   * `absoluteTimeout`. A session's own `maxAge` takes precedence. Another value counts from the
+   * next use of a session. Default: 3600.
    */
   maxAge?: number
   /**
@@ -70,14 +70,15 @@ export interface SessionOptions {
   /**
    * The `domain`, `path` and `partitioned` that the cookie had in former deployments. Browsers keep
    * that cookie beside the present one until it expires. Each reply that sends or clears the cookie
-   * clears those too, and what comes of leaving out the present `domain` or `partitioned`. Default:
+   * clears those too, and the ones without the present `domain` or `partitioned`. Default:
    * none.
    */
   formerCookies?: readonly CookieScope[]
   /**
    * Where sessions are stored. The plugin does not close a store that you pass. Default: a new
    * `MemoryStore`, which is closed with the app. With `NODE_ENV=production`, and in a worker of
-   * `node:cluster`, that default logs a warning at registration; `store: new MemoryStore()` does not.
+   * `node:cluster`, that default logs a warning at registration; `store: new MemoryStore()` does
+   * not.
    */
   store?: SessionStore
   /**
@@ -97,8 +98,8 @@ export interface SessionOptions {
    */
   generateId?: () => string
   /**
-   * Whether a new session is stored, and its id sent, if nothing was written to it. A 404, a CORS
-   * preflight and a WebSocket handshake never start such a session. Default: true.
+   * Whether a new session is stored, and its id sent, if nothing was written to it. A reply of 400
+   * or more, a CORS preflight and a WebSocket handshake never start such a session. Default: true.
    */
   saveUninitialized?: boolean
   /**
@@ -128,18 +129,19 @@ export interface SessionOptions {
    * Reads from the data who is signed in, for apps that set the user themselves, as those of
    * `@fastify/passport` do. Where it returns another subject than before, the session goes on under
    * a new id as one that `session.signIn()` has signed in; where it returns undefined, as nobody's.
-   * It is read at the commit and at `save()`: `sessions.destroyAll()` wins over what it ends, and
-   * not over a check of credentials that was made before it. Sessions from before the option was
-   * set are listed from their next login on. Where `signIn()` has signed in somebody else, the
-   * commit fails with `HOLDFAST_SUBJECT_MISMATCH`; `update()` cannot change whom it reads. Default: none; `signIn()` alone says who is
-   * signed in.
+   * It is read at the commit and at `save()`. So `sessions.destroyAll()` ends the sessions that
+   * there are, and does not refuse a login whose credentials were checked before it and that is
+   * stored after it. Sessions from before the option was set are listed from their next login on.
+   * Where `signIn()` has signed in somebody else, the commit fails with
+   * `HOLDFAST_SUBJECT_MISMATCH`; `update()` cannot change whom it reads. Default: none; `signIn()`
+   * alone says who is signed in.
    */
   subject?: (data: AnyData) => string | undefined
   /**
    * How many sessions a subject may have at once, by `session.signIn()`, which is exact however
    * many sign in at the same moment (ASVS 7.1.2). When there are as many, a sign-in is refused with
-   * `HOLDFAST_SESSIONS_FULL`, a 409; with `whenFull: 'end-oldest'` the oldest session ends. Default:
-   * any number.
+   * `HOLDFAST_SESSIONS_FULL`, a 409; with `whenFull: 'end-oldest'` the oldest session ends.
+   * Default: any number.
    */
   subjectSessions?: { max: number; whenFull?: 'refuse' | 'end-oldest' }
   /**
@@ -150,16 +152,16 @@ export interface SessionOptions {
   storeTimeout?: number
   /**
    * Takes over the sessions of the plugin that the app had before, so that the switch logs nobody
-   * out: what `carryOver()` of `fastify-holdfast/migrate` returns. Needs a `sessionCookie`. Default:
-   * none are.
+   * out: what `carryOver()` of `fastify-holdfast/migrate` returns. Needs a `sessionCookie`.
+   * Default: none are.
    */
   carryOver?: CarryOver
   /**
    * Whether the error of a failed commit, most often a 503, replaces a reply that is an error
    * already: one of 400 or more. By default such a reply goes out as it is, without an id. What the
    * request changed in its session is then lost: the log has a line at level `error`, and the event
-   * `committed` the outcome `lost`. Set the option where no such change may be lost, such as a count of
-   * failed logins. Default: false.
+   * `committed` the outcome `lost`. Set the option where no such change may be lost, such as a
+   * count of failed logins. Default: false.
    */
   replaceErrorReplies?: boolean
   /**

@@ -66,7 +66,8 @@ export interface Sessions<Data = SessionData> {
   /**
    * Returns the session with this public id; undefined if there is none. Does not extend the
    * session.
-   * @throws HOLDFAST_DATA_UNDECODABLE it cannot be read here; HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
+   * @throws HOLDFAST_DATA_UNDECODABLE it cannot be read here; HOLDFAST_STORE_FAILED,
+   *   HOLDFAST_STORE_TIMEOUT
    */
   get(publicId: string): Promise<StoredSession<Data> | undefined>
   /**

@@ -4,8 +4,8 @@ import type { MaybePromise, SessionRecord, SessionTrace } from './record.ts'
 export type { MaybePromise, SessionRecord, SessionTrace } from './record.ts'
 
 /**
- * Keeps the records of sessions. A key is a digest of a session's id: 43 characters of base64url. If
- * somebody is signed in, 16 characters that stand for the subject and a dot come before it.
+ * Keeps the records of sessions. A key is a digest of a session's id: 43 characters of base64url.
+ * If somebody is signed in, 16 characters that stand for the subject and a dot come before it.
  *
  * Under a key there is a record, or a trace, or nothing. Every method is atomic, and may return a
  * value or a promise. What is absent and what has expired are results, and the same result. A

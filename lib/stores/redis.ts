@@ -35,7 +35,7 @@ export interface RedisStoreOptions {
    * A client for the one subscription that `session.signal` needs, of the same library, which you
    * connect and close. Default: `client.duplicate()`, which the store makes for the first signal,
    * and closes with the app. A pool of node-redis cannot subscribe: over that give one, or ends are
-   * heard within two seconds.
+   * heard within three seconds.
    */
   subscriber?: RedisClient
   /**

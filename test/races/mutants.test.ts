@@ -63,7 +63,7 @@ t.test('with nothing taken out, none of the tests fails', async (t) => {
   const folder = copy(t)
   // What is not taken from a copy is explored further by the tests of the exploration.
   t.equal(await isExplored(folder, 4), false)
-  t.equal(await isRandom(folder, 200), false)
+  t.equal(await isRandom(folder, 50), false)
   t.equal(await isForced(folder), false)
 })
 
