@@ -6,8 +6,8 @@ import { majors, nodeOf, ownMajor, versionOf } from './helpers/nodes.ts'
 
 // Once is enough for what shows the same of our own algorithms on every version and takes long:
 // interleavings, several processes, what a store keeps (the drivers of the servers run on all),
-// servers that fail, attacks in thousands of variants, the cookie's notes, lifetimes and moves; for
-// the pages and the repository; and for what a browser or a proxy does.
+// servers that fail, attacks in thousands of variants, the cookie's notes, lifetimes, moves and what
+// is carried over; for the pages and the repository; and for what a browser or a proxy does.
 const once = [
   '.build/test/attacks/{flood,intake,logs,names,odd-paths}.test.js',
   '.build/test/races/*.test.js',
@@ -16,7 +16,8 @@ const once = [
   '.build/test/{caches-nginx,cookie-attributes,cookie-renewal,several-cookies,withheld}.test.js',
   '.build/test/{lifetime-changes,moves,old-ids,pages,polls,silence,unreadable}.test.js',
   '.build/test/{ci,comparison,messages,release,security,workflows}.test.js',
-  '.build/test/signals/{bus,edges,races}.test.js',
+  '.build/test/migrate/{attacks,forced,interleavings,logout,peers,side-by-side}.test.js',
+  '.build/test/signals/{bus,edges,late,races,reload}.test.js',
   '.build/test/subjects/*.test.js',
   '.build/test/browser/**'
 ]
