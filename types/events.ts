@@ -97,8 +97,8 @@ export interface SessionEvents {
   /** `destroy()` removed the session. */
   destroyed: SessionRef
   /**
-   * A session ended by disuse, or by its absolute lifetime, and this process has heard of it: it
-   * has a `session.signal` of it.
+   * A session ended by disuse, or by its absolute lifetime, and this process noticed it, because a
+   * `session.signal` of that session was in use.
    */
   expired: SessionRef & { readonly reason: 'idle' | 'absolute' }
   /** A full `MemoryStore` removed a live session to make room. */

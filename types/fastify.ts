@@ -42,10 +42,11 @@ declare module 'fastify' {
   interface FastifyContextConfig extends HoldfastInConfig {
     /**
      * `false` opts the route out: it has no session, stores none and sends no id. `{ touch: false
-     * }`: its requests are no use of the session, and do not put off its end; a handler that calls
-     * `session.touch()` makes its request one. `{ fresh: 300 }`: who is signed in must have been
-     * authenticated within so many seconds, by `session.signIn()` or `session.reauthenticate()`
-     * (ASVS 7.5.1); otherwise the request fails with `HOLDFAST_SESSION_NOT_FRESH`, a 401.
+     * }`: its requests do not count as use of the session, and do not put off its end, unless the
+     * handler calls `session.touch()`. `{ fresh: 300 }`: the signed-in subject must have been
+     * authenticated within the last 300 seconds, by `session.signIn()` or
+     * `session.reauthenticate()` (ASVS 7.5.1); otherwise the request fails with
+     * `HOLDFAST_SESSION_NOT_FRESH`, a 401.
      */
     session?: HoldfastOnRoute
   }

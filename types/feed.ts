@@ -10,8 +10,9 @@ import type { MaybePromise, SessionRecord, SessionTrace } from './record.ts'
 export type EndReason = 'destroyed' | 'all destroyed' | 'limit' | 'evicted'
 
 /**
- * What a store tells: under a key, or of the sessions of a subject, some may have ended or moved.
- * Without both: any may have, for messages may have been lost.
+ * What a store tells: that the session under a key, or sessions of a subject, may have ended or
+ * moved. A notice with neither means that any session may have, because messages may have been
+ * lost.
  */
 export interface EndNotice {
   /** How, if they have ended. */
@@ -35,21 +36,21 @@ export type SessionLook =
 /**
  * Tells at once of the sessions that end, in this process and in others, for `session.signal`.
  *
- * What it tells is taken for a hint: the plugin then looks. So a notice may come twice, late, or
- * not at all, for what is watched is looked at every two seconds besides.
+ * A notice is only a hint: the plugin then looks at the sessions. So it may come twice, late, or
+ * not at all: the plugin also looks every two seconds at all sessions that are watched.
  */
 export interface SessionFeed {
   /**
-   * Calls the listener whenever a session has ended or moved: for `delete`, `retire`, `move` and
-   * `endOne` with its key, and for `endAll` and `create` with `instead`, with the subject. After a
-   * gap, such as a lost connection, calls it with an empty notice.
+   * Calls the listener whenever a session has ended or moved. After `delete`, `retire`, `move` and
+   * `endOne`, the notice has the key; after `endAll`, and after `create` with `instead`, it has the
+   * subject. After a gap, such as a lost connection, calls the listener with an empty notice.
    *
    * @returns what stops it, and releases what it holds open
    */
   listen(listener: (notice: EndNotice) => void): MaybePromise<() => MaybePromise<void>>
   /**
-   * Looks at several keys at once, as `get` does with one, and without their data. It is no use of
-   * a session.
+   * Looks at several keys at once, as `get` does with one, but without their data. A look does not
+   * count as use of a session.
    *
    * @returns as many looks as there are keys, in their order; undefined for what is not there. What
    *   the store cannot read has an empty version, and `Infinity` for both instants

@@ -28,7 +28,10 @@ type Scalar = string | number | boolean | null | undefined
 /** How deep a value is looked into: a type may hold itself. */
 type Deepest = [unknown, unknown, unknown, unknown]
 
-/** What of a type JSON does not keep, at any depth: of `{ at: Date }` the Date, or never. */
+/**
+ * The part of a type that JSON does not keep, at any depth: of `{ at: Date }` the Date; never, if
+ * JSON keeps it all.
+ */
 type Lost<Type, Depth extends readonly unknown[] = []> = 0 extends 1 & Type
   ? never
   : Type extends Scalar

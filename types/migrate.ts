@@ -17,8 +17,8 @@ export interface FormerStore {
   // oxlint-disable-next-line typescript/no-explicit-any -- as the types of those stores have it
   destroy(sessionId: string, callback: (error?: any) => void): unknown
   /**
-   * Moves the expiry. With `sideBySide`, the use of a session here is one there too, if the store
-   * has it.
+   * Moves the expiry. With `sideBySide`, if the store has this method, using a session here counts
+   * as use in the former plugin too.
    */
   // oxlint-disable-next-line typescript/no-explicit-any -- as the types of those stores have it
   touch?(sessionId: string, session: any, callback: (error?: any) => void): unknown

@@ -127,14 +127,14 @@ export interface SessionOptions {
   maxBytes?: number
   /**
    * Reads from the data who is signed in, for apps that set the user themselves, as those of
-   * `@fastify/passport` do. Where it returns another subject than before, the session goes on under
-   * a new id as one that `session.signIn()` has signed in; where it returns undefined, as nobody's.
-   * It is read at the commit and at `save()`. So `sessions.destroyAll()` ends the sessions that
-   * there are, and does not refuse a login whose credentials were checked before it and that is
-   * stored after it. Sessions from before the option was set are listed from their next login on.
-   * Where `signIn()` has signed in somebody else, the commit fails with
-   * `HOLDFAST_SUBJECT_MISMATCH`; `update()` cannot change whom it reads. Default: none; `signIn()`
-   * alone says who is signed in.
+   * `@fastify/passport` do. If it returns another subject than before, the session goes on under a
+   * new id, like one that `session.signIn()` has signed in; if it now returns undefined, the
+   * session goes on as nobody's. It is read at the commit and at `save()`. So
+   * `sessions.destroyAll()` ends the sessions that there are, and does not refuse a login whose
+   * credentials were checked before it and that is stored after it. Sessions from before the option
+   * was set are listed from their next login on. Where `signIn()` has signed in somebody else, the
+   * commit fails with `HOLDFAST_SUBJECT_MISMATCH`; `update()` cannot change whom it reads. Default:
+   * none; `signIn()` alone says who is signed in.
    */
   subject?: (data: AnyData) => string | undefined
   /**

@@ -111,10 +111,11 @@ export interface SessionMembers<Data = SessionData> {
    * Whether the browser may have kept a session cookie back from this request, because the request
    * comes from another site, or its URL is outside `cookie.path`. Then a new session proves
    * nothing: the visitor may be signed in. What the app writes to it, or `regenerate()`, replaces
-   * the cookie.
+   * the cookie (outside `cookie.path`, only `regenerate()` does).
    *
-   * It is told by Sec-Fetch-Site, -Mode and -Dest (Fetch Metadata) and by the cookie's `sameSite`
-   * and `path` (RFC 6265bis, 5.8.3); over plain http by the Origin of a request that is not a GET.
+   * The plugin finds this out from Sec-Fetch-Site, -Mode and -Dest (Fetch Metadata) and from the
+   * cookie's `sameSite` and `path` (RFC 6265bis, 5.8.3); over plain http, from the Origin of a
+   * request that is neither a GET nor a HEAD.
    */
   readonly cookieWithheld: boolean
   /** When the session was created, in epoch milliseconds. */
@@ -144,9 +145,9 @@ export interface SessionMembers<Data = SessionData> {
 
   /**
    * Aborts when the session ends: within this process before `destroy()` resolves, in others within
-   * moments, and within three seconds if the store cannot tell. Not when it moves to another id.
-   * Its `reason` is a `SessionError` that says how it ended. For what goes on after the request:
-   * WebSockets, event streams, and what takes a `signal`.
+   * moments, and within three seconds if the store cannot tell. It does not abort when the session
+   * moves to another id. Its `reason` is a `SessionError` that says how it ended. For what goes on
+   * after the request: WebSockets, event streams, and what takes a `signal`.
    *
    * It works until the response is over or the connection closes. A session that has ended
    * already has a signal that is aborted; one that is new waits until it is stored.
@@ -182,12 +183,12 @@ export interface SessionMembers<Data = SessionData> {
   /**
    * Changes the data atomically. However many updates run at the same time, in however many
    * processes, each takes effect exactly once, one after another. Stores pending changes of this
-   * request along with it. Those of one process that wait for each other are stored together, so
-   * that hundreds cost a few calls of the store; one that fails is left out alone. A change that
-   * leaves a new session without data stores nothing, and begins no session.
+   * request along with it. Updates that wait for each other in one process are stored together, so
+   * that hundreds of them cost a few calls of the store; if one fails, only that one is left out. A
+   * change that leaves a new session without data stores nothing, and begins no session.
    *
    * @param change modifies the draft, synchronously; may run more than once, each time on a new
-   * draft. What it finds there may not be stored yet, and counts only if it resolves
+   * draft. What `change` finds there may not be stored yet: rely on it only if `update()` resolves
    * @returns what `change` returned in the run that took effect
    * @throws HOLDFAST_SESSION_BUSY earlier writes to the session took too long; nothing was stored
    * @throws HOLDFAST_SESSION_GONE the session has ended in the meantime; nothing was stored
@@ -220,8 +221,8 @@ export interface SessionMembers<Data = SessionData> {
    * Shows the data as it is stored now, with what this request has changed and not stored yet. For
    * connections that stay open: what they have read grows old.
    *
-   * @throws HOLDFAST_SESSION_GONE the session has ended, or has moved to another id: who has the
-   * old one does not read it any more
+   * @throws HOLDFAST_SESSION_GONE the session has ended, or has moved to another id: a client with
+   *   the old id must not read it any more
    * @throws HOLDFAST_DATA_UNDECODABLE, HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT
    * @throws HOLDFAST_CALLBACK_UNSUPPORTED it was given a callback
    */
@@ -271,10 +272,11 @@ export interface SessionMembers<Data = SessionData> {
    */
   signIn(subject: string, options?: SignInOptions<Data>): Promise<boolean>
   /**
-   * Has the credentials of who is signed in checked once more, such as before a payment (ASVS
-   * 7.5.1). If they are right, `authenticatedAt` is now, and the session goes on under a new id,
-   * with all that it has. If the sessions of the subject were ended since `verify` began, also
-   * sparing this one, the commit fails with `HOLDFAST_SIGN_IN_ENDED`, and nothing has changed.
+   * Checks the credentials of the signed-in subject once more, such as before a payment (ASVS
+   * 7.5.1). If they are right, `authenticatedAt` becomes the present time, and the session goes on
+   * under a new id, with all that it has. If the sessions of the subject were ended since `verify`
+   * began, even by a call that spared this one, the commit fails with `HOLDFAST_SIGN_IN_ENDED`, and
+   * nothing has changed.
    *
    * @returns whether `verify` returned true; otherwise nothing has changed
    * @throws HOLDFAST_SESSION_NOT_FRESH nobody is signed in

@@ -18,9 +18,9 @@ export interface StoredSession<Data = SessionData> {
   /** When the credentials were checked last, in epoch milliseconds. */
   readonly authenticatedAt: number | undefined
   /**
-   * Aborts when the session ends, as `session.signal` does. What `fromRequest()` has returned is
-   * heard until the connection of the request closes; what `get()` has, until the session ends. It
-   * is not enumerable: a copy does not have it.
+   * Aborts when the session ends, as `session.signal` does. On a session that `fromRequest()` has
+   * returned, the signal works until the connection of the request closes; on one that `get()` has
+   * returned, until the session ends. The property is not enumerable, so a copy does not have it.
    */
   readonly signal: AbortSignal
 }
@@ -80,8 +80,8 @@ export interface Sessions<Data = SessionData> {
    */
   fromRequest(request: RawRequest): Promise<StoredSession<Data> | undefined>
   /**
-   * Changes the data of a session atomically, as `session.update()` does, wherever it has moved
-   * if `publicId` is that of a session that is signed in.
+   * Changes the data of a session atomically, as `session.update()` does. If `publicId` is that of
+   * a signed-in session, finds the session wherever it has moved.
    * @throws HOLDFAST_SESSION_GONE there is no such session
    * @throws HOLDFAST_SUBJECT_CHANGED it changes whom the option `subject` reads from the data
    * @throws otherwise as `session.update()`
@@ -111,8 +111,8 @@ export interface Sessions<Data = SessionData> {
   ): Promise<SubjectSessions>
   /**
    * Ends all sessions of a subject, however many they are (ASVS 7.4.2, 7.4.3). Once the promise has
-   * resolved, no request that begins afterwards gets one of them, nor one that was being signed in
-   * or moved at that moment; and none that is under way writes into one.
+   * resolved, no request that begins afterwards gets one of them, or one that was being signed in
+   * or moved at that moment, and no request that is under way writes into one.
    *
    * @param options.except the session of the request: it is spared, under whatever id it goes on.
    *   If `signIn()` has just signed it in, it is stored before
@@ -126,7 +126,7 @@ export interface Sessions<Data = SessionData> {
   ): Promise<void>
   /**
    * Ends the sessions of all subjects (ASVS 7.4.5), of every registration that shares the store
-   * with the same prefix or table, and takes a time that grows with what that holds. Sessions in
+   * with the same prefix or table. It takes longer the more that prefix or table holds. Sessions in
    * which nobody is signed in go on.
    *
    * @throws HOLDFAST_STORE_FAILED, HOLDFAST_STORE_TIMEOUT some may have ended; call it again

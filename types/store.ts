@@ -8,9 +8,9 @@ export type { MaybePromise, SessionRecord, SessionTrace } from './record.ts'
  * If somebody is signed in, 16 characters that stand for the subject and a dot come before it.
  *
  * Under a key there is a record, or a trace, or nothing. Every method is atomic, and may return a
- * value or a promise. What is absent and what has expired are results, and the same result. A
- * method throws or rejects only if the store fails; that becomes a 503, and is never taken for "no
- * session".
+ * value or a promise. "Absent" and "expired" are results, not failures, and they are the same
+ * result. A method throws or rejects only if the store fails; that becomes a 503, and is never
+ * taken for "no session".
  *
  * `storeConformance` of `fastify-holdfast/testing` tests any store against this contract.
  */
@@ -28,9 +28,9 @@ export interface SessionStore {
    * Replaces the live record and returns true; returns false if there is none, or if its version is
    * not `expectedVersion`. A trace is no record.
    *
-   * Keeps the later `expiresAt` of the two, for another request may have moved it since. Only if
-   * the idle timeout becomes shorter is the expiry exactly that of `record`. A record without one
-   * counts as endless.
+   * Keeps the later `expiresAt` of the two, because another request may have moved it since. Only
+   * if the idle timeout becomes shorter is the expiry exactly that of `record`. A record without an
+   * idle timeout counts as one whose timeout is endless.
    */
   update(key: string, record: SessionRecord, expectedVersion: string): MaybePromise<boolean>
   /**
@@ -98,14 +98,14 @@ export interface SessionPage {
 }
 
 /**
- * Keeps, for each subject, which of its sessions live: by its lineage, under which key each is. All
- * of them are ended by one change of that, however many they are.
+ * Keeps, for each subject, a list of its live sessions: the lineage of each, and the key under
+ * which it is now. One change of the list ends all of them, however many there are.
  *
  * A subject is 16 characters of base64url. The keys of its sessions begin with it and a dot, and no
  * other key has a dot. A record under such a key is live only if its lineage (its version up to the
  * first dot) is listed with that key: otherwise every method of the store treats it as absent. When
- * a record is deleted or retired, its lineage is no more listed. What is listed lives at least as
- * long as the records. If it is lost, the sessions have ended.
+ * a record is deleted or retired, its lineage is no longer listed. The list lives at least as long
+ * as the records. If the list is lost, the sessions have ended.
  */
 export interface SubjectStore {
   /**
@@ -122,7 +122,7 @@ export interface SubjectStore {
    * Creates the record as `SessionStore.create` does, and lists it.
    *
    * @param under the stamp that must be the present one; the version, if no session may have been
-   *   added since; and the lineages that are no more listed then
+   *   added since; and, as `instead`, the lineages to take off the list
    * @returns `created`; `taken`: a live record or a trace has the key; `refused`: another stamp or
    *   version is the present one. Nothing was changed unless it was created
    */
@@ -148,7 +148,8 @@ export interface SubjectStore {
     stamp?: string
   ): MaybePromise<boolean>
   /**
-   * Ends all sessions of the subject, in a time that does not depend on their number, but one.
+   * Ends all sessions of the subject, except the one that `except` names, in a time that does not
+   * depend on their number.
    *
    * @param except the lineage that stays listed, if it is
    * @returns whether it is listed
