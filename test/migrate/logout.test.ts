@@ -470,6 +470,7 @@ overEach(stores, t, 'P2: what a session of ours is emptied to is written to', as
 const newIds: Readonly<Record<string, SessionOptions>> = {
   '/fresh': {},
   '/sign-in': {},
+  '/again': {},
   '/named': { subject: ({ user }) => user }
 }
 for (const [url, options] of Object.entries(newIds)) {
@@ -481,13 +482,15 @@ for (const [url, options] of Object.entries(newIds)) {
       const { app, ada, send, begin } = await moveIn(over, {}, options)
       app.get('/fresh', async ({ session }) => session.regenerate())
       app.get('/sign-in', async ({ session }) => session.signIn('bob'))
+      app.get('/again', async ({ session }) => session.reauthenticate(() => true))
       app.get('/named', async ({ session }) => {
         session.user = 'bob'
         return 'named'
       })
       const former = ofExpress(ada).cookie
       const user = url === '/named' ? 'bob' : 'nobody'
-      const ours = ourCookie(await send(url, [await begin(), former]))
+      const before = url === '/again' ? ourCookie(await send('/sign-in', [])) : await begin()
+      const ours = ourCookie(await send(url, [before, former]))
       t.equal((await send('/who', [ours, former])).payload, user)
       t.equal((await send('/who', [former])).payload, 'nobody')
     }
