@@ -22,9 +22,11 @@ export class Recent<Value> {
   get(text: string): Value {
     const kept = this.#values.get(text)
     if (kept !== undefined) return kept
-    const value = this.#older.get(text) ?? this.#make(text)
     const copy = copyOf(text)
-    if (copy === text) this.#keep(copy, value)
+    if (copy !== text) return this.#make(text)
+    // Of the copy, for a value may have a part of it.
+    const value = this.#older.get(text) ?? this.#make(copy)
+    this.#keep(copy, value)
     return value
   }
 

@@ -73,7 +73,8 @@ t.test(
 t.test('attack: an id in a long header does not keep the header in memory', async (t) => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  const recent = new Recent((text) => text.length)
+  // A part of a text keeps all of it.
+  const recent = new Recent((text) => text.slice(-20))
   const heap = (): number => {
     collect()
     return process.memoryUsage().heapUsed
@@ -85,5 +86,5 @@ t.test('attack: an id in a long header does not keep the header in memory', asyn
   }
   const kept = heap() - before
   t.ok(kept < 2_000_000, `${kept} bytes`)
-  t.equal(recent.get('x'), 1)
+  t.equal(recent.get('x'), 'x')
 })

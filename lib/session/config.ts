@@ -23,7 +23,7 @@ export interface SessionConfig extends StoreConfig {
   /** By how much a touch must move the expiry to be worth a write. */
   readonly touchAfter: number
   readonly generateId: () => string
-  /** The public ids of the last ids. */
+  /** Caches the public ids of the ids that were presented last. */
   readonly publicIds: Recent<string>
   readonly saveUninitialized: boolean
   readonly adoptUnknownIds: (id: string) => boolean

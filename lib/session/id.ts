@@ -103,7 +103,7 @@ export class Identity {
     return this.#lineage
   }
 
-  /** A digest of the id: the store's key, and safe to show. Of a new id none is kept for later. */
+  /** A digest of the id: the store's key, and safe to show. That of a new id is not cached. */
   get publicId(): string {
     const { sessionName, publicIds } = this.#config
     return (this.#publicId ??= this.isPresented

@@ -22,8 +22,8 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
-// Both are run for every request that looks at its session. Loops by index take half the
-// time, as does an object whose prototype is set once it has been looked at.
+// Every request that looks at its session runs both. Loops by index, and setting a prototype after
+// the object was walked, take half the time.
 
 /** Takes the common prototypes from data that was parsed, at any depth. */
 function detach(data: object): void {

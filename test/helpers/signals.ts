@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 
-import type { LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 
 import type { SessionError, SessionEvents, SessionStore } from '../../lib/index.ts'
@@ -37,6 +37,16 @@ export async function open(
       return reply
     }
   }
+}
+
+/** Adds `/wait`, whose requests never end, and returns the signals that they ask for. */
+export function addWait(app: FastifyInstance): readonly AbortSignal[] {
+  const signals: AbortSignal[] = []
+  app.get('/wait', async ({ session }, reply) => {
+    signals.push(session.signal)
+    reply.hijack()
+  })
+  return signals
 }
 
 /** Waits for the end. */

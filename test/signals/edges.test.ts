@@ -3,7 +3,7 @@ import t from 'tap'
 import { MemoryStore, SessionError, type EndNotice, type SessionFeed } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 import { serve } from '../helpers/serve.ts'
-import { ended, endOf, faultsOf, open, pass, silent } from '../helpers/signals.ts'
+import { addWait, ended, endOf, faultsOf, open, pass, silent } from '../helpers/signals.ts'
 import { nextTurn, WatchedStore } from '../helpers/stores.ts'
 import { over, scene, second, type Device } from '../helpers/subjects.ts'
 import { settle } from '../helpers/waiting.ts'
@@ -24,11 +24,7 @@ for (const where of ['nowhere', 'in this process', 'in another']) {
       const store = silent(over.store)
       const { app } = await over.serve({ store, adoptUnknownIds: () => true })
       const other = await over.serve({ store: silent(over.store), adoptUnknownIds: () => true })
-      const signals: AbortSignal[] = []
-      app.get('/wait', async ({ session }, reply) => {
-        signals.push(session.signal)
-        reply.hijack()
-      })
+      const signals = addWait(app)
       const headers = { 'x-session-id': 'an-id-that-a-client-brings-along' }
       await app.inject({ url: '/write/first', headers })
       void app.inject({ url: '/wait', headers }).catch(() => {})
@@ -51,11 +47,7 @@ t.test(
   async (t) => {
     const clock = new TestClock()
     const { app } = await serve(t, { clock, adoptUnknownIds: () => true, maxAge: 1 })
-    const signals: AbortSignal[] = []
-    app.get('/wait', async ({ session }, reply) => {
-      signals.push(session.signal)
-      reply.hijack()
-    })
+    const signals = addWait(app)
     const [one, unrelated] = ['an-id-that-comes-back-again', 'an-id-of-somebody-else'].map(
       (id) => ({
         'x-session-id': id
@@ -94,11 +86,7 @@ t.test('P12: what a slow store says is as old as the question', async (t) => {
   const inner = new MemoryStore({ clock })
   const store = new WatchedStore(inner)
   const { app } = await serve(t, { store, clock, maxAge: 3, storeTimeout: 60_000 })
-  const signals: AbortSignal[] = []
-  app.get('/wait', async ({ session }, reply) => {
-    signals.push(session.signal)
-    reply.hijack()
-  })
+  const signals = addWait(app)
   const { headers } = await app.inject('/write/value')
   const cookie = String(headers['set-cookie']).split(';')[0] as string
   void app.inject({ url: '/wait', headers: { cookie } }).catch(() => {})
@@ -368,11 +356,7 @@ t.test('P12: an outage costs no more calls than the looks that fail', async (t) 
 
 t.test('many sockets of one session end in turns', async (t) => {
   const { app } = await serve(t)
-  const signals: AbortSignal[] = []
-  app.get('/wait', async ({ session }, reply) => {
-    signals.push(session.signal)
-    reply.hijack()
-  })
+  const signals = addWait(app)
   const { headers } = await app.inject('/write/value')
   const cookie = String(headers['set-cookie']).split(';')[0] as string
   for (let count = 0; count < 350; count += 1) {

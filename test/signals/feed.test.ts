@@ -8,7 +8,7 @@ import { PostgresStore, type PostgresPool } from '../../lib/stores/postgres.ts'
 import { RedisStore, type NodeRedisClient } from '../../lib/stores/redis.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 import { serve } from '../helpers/serve.ts'
-import { ended, endOf } from '../helpers/signals.ts'
+import { addWait, ended, endOf } from '../helpers/signals.ts'
 import { slow, WatchedStore } from '../helpers/stores.ts'
 import { settle } from '../helpers/waiting.ts'
 
@@ -130,11 +130,7 @@ t.test('P12: a store that answers late is looked at once at a time', async (t) =
   const inner = slow(new MemoryStore({ clock }))
   const store = new WatchedStore(inner)
   const { app } = await serve(t, { store, clock, maxAge: 60 })
-  const signals: AbortSignal[] = []
-  app.get('/wait', async ({ session }, reply) => {
-    signals.push(session.signal)
-    reply.hijack()
-  })
+  const signals = addWait(app)
   const reply = await app.inject('/write/value')
   const cookie = String(reply.headers['set-cookie']).split(';')[0] as string
   void app.inject({ url: '/wait', headers: { cookie } }).catch(() => {})

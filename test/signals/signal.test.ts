@@ -5,7 +5,7 @@ import t from 'tap'
 import { MemoryStore, type SessionEvents, type SessionStore } from '../../lib/index.ts'
 import { TestClock } from '../../lib/testing/index.ts'
 import { serve } from '../helpers/serve.ts'
-import { ended, endOf, open, pass } from '../helpers/signals.ts'
+import { addWait, ended, endOf, open, pass } from '../helpers/signals.ts'
 import { over, scene, second, type Device } from '../helpers/subjects.ts'
 import { settle } from '../helpers/waiting.ts'
 
@@ -358,11 +358,7 @@ t.test('where there is no session, the signal is aborted', async (t) => {
 
 t.test('many that end at once let other work in between', async (t) => {
   const { app } = await serve(t)
-  const signals: AbortSignal[] = []
-  app.get('/wait', async ({ session }, reply) => {
-    signals.push(session.signal)
-    reply.hijack()
-  })
+  const signals = addWait(app)
   const reply = await app.inject('/sign-in-ada')
   const cookie = String(reply.headers['set-cookie']).split(';')[0] as string
   for (let count = 0; count < 350; count += 1) {
