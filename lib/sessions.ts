@@ -63,8 +63,7 @@ export class StoredSessions implements Sessions {
     const read = { publicId: handle, data, createdAt, expiresAt, maxAge, subject, authenticatedAt }
     const { version } = found.state.record
     Object.defineProperty(read, 'signal', {
-      get: () =>
-        this.#signalOf(state, `${state.identity.publicId} ${lineageOf(version)}`, connection)
+      get: () => this.#signalOf(state, `${handle} ${lineageOf(version)}`, connection)
     })
     return read as typeof read & { readonly signal: AbortSignal }
   }

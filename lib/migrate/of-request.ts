@@ -2,9 +2,14 @@ import { removeFormer, type CarryTools } from './carry.ts'
 import { mostAsked, type FormerId } from './former-cookie.ts'
 import { endedNote, idOf, isCarried, isEnded, noteKey, readNote } from './note.ts'
 import type { PresentedFormer } from '../session/client.ts'
+import { endAt } from '../session/end.ts'
+import { find, type Entry } from '../session/find.ts'
 import { publicIdOf } from '../session/id.ts'
 import type { StoreClient } from '../session/store-client.ts'
+import { isTrace } from '../session/trace.ts'
 import type { SessionRecord } from '../../types/store.ts'
+
+type OwnSession = Parameters<PresentedFormer['supersede']>[1]
 
 /** The former sessions whose cookies a request brings. */
 export class FormerSessionsOfRequest implements PresentedFormer {
@@ -40,9 +45,14 @@ export class FormerSessionsOfRequest implements PresentedFormer {
     return keys
   }
 
-  async supersede(store: StoreClient): Promise<void> {
+  async supersede(store: StoreClient, { led, departure }: OwnSession): Promise<void> {
+    const { config, options } = this.#tools
     // Side by side, they live on as long as what they have become here.
-    if (this.#tools.options.sideBySide !== true) await this.end(store)
+    if (options.sideBySide === true) return
+    const own = [led?.publicId, departure?.publicId]
+    for (const key of await this.end(store)) {
+      if (!(await leadsTo(store, key, own))) await endAt(store, config, key)
+    }
   }
 
   async remove(store: StoreClient): Promise<void> {
@@ -81,4 +91,18 @@ export class FormerSessionsOfRequest implements PresentedFormer {
       if (isNoted) return undefined
     }
   }
+}
+
+/** Whether a key, or a trace there, leads to one of these. */
+async function leadsTo(
+  store: StoreClient,
+  key: string,
+  keys: ReadonlyArray<string | undefined>
+): Promise<boolean> {
+  let next: string | undefined = key
+  while (next !== undefined && !keys.includes(next)) {
+    const entry: Entry | undefined = await find(store, next)
+    next = isTrace(entry) ? entry.successor : undefined
+  }
+  return next !== undefined
 }

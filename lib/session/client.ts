@@ -1,4 +1,5 @@
 import type { Entry } from './find.ts'
+import type { Moving } from './moving.ts'
 import type { StoreClient } from './store-client.ts'
 import type { CommitAction } from '../../types/events.ts'
 import type { CookieAttributes, Transport } from '../../types/session.ts'
@@ -34,8 +35,13 @@ export interface PresentedFormer {
   end(store: StoreClient): Promise<readonly string[]>
   /** Removes what the former store still has of them, once they have ended. */
   remove(store: StoreClient): Promise<void>
-  /** Ends them, where a request goes on under a new id: they count no more, if they ever did. */
-  supersede(store: StoreClient): Promise<void>
+  /**
+   * Ends them, and what they go on as here, where a request goes on under a new id: they count no
+   * more, if they ever did.
+   *
+   * @param own the session of the request, which stays, also if it is what one of them has become
+   */
+  supersede(store: StoreClient, own: Pick<Moving, 'led' | 'departure'>): Promise<void>
 }
 
 /** What it takes for a session to begin: the request itself, a write, or `regenerate()` alone. */

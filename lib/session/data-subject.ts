@@ -65,7 +65,8 @@ async function signIn(
   const login = { subject, authenticatedAt: authenticatedAt ?? begunAt }
   const lineage = lineageFor(state.moving, tag)
   belongTo(state, config, login, { lineage, signIn: { stamp, begunAt, by: 'data' } })
-  if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
+  const { former } = state.cookie
+  if (former !== undefined) await former.supersede(store, state.moving)
 }
 
 /**

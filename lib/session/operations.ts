@@ -92,7 +92,7 @@ export class Operations implements SessionOperations {
       regenerateSession(this.#state, this.#context.config, how)
       this.#leaveBehind()
       const { former } = this.#state.cookie
-      if (former !== undefined) await former.supersede(store)
+      if (former !== undefined) await former.supersede(store, this.#state.moving)
     })
   }
 

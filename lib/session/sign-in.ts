@@ -54,7 +54,8 @@ export async function signIn(
     const lineage = lineageFor(state.moving, tag)
     belongTo(state, config, login, { lineage, signIn: { stamp, begunAt, by: 'signIn' } })
     tools.leaveBehind()
-    if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
+    const { former } = state.cookie
+    if (former !== undefined) await former.supersede(store, state.moving)
     return true
   })
 }
@@ -83,7 +84,8 @@ export async function reauthenticate(tools: SignInTools, verify: unknown): Promi
     const now = { ...login, authenticatedAt: config.clock.now() }
     belongTo(state, config, now, { lineage: lineage as string, signIn: pending })
     tools.leaveBehind()
-    if (state.cookie.former !== undefined) await state.cookie.former.supersede(store)
+    const { former } = state.cookie
+    if (former !== undefined) await former.supersede(store, state.moving)
     return true
   })
 }

@@ -1,4 +1,4 @@
-import type { LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import t from 'tap'
 
@@ -473,6 +473,15 @@ const newIds: Readonly<Record<string, SessionOptions>> = {
   '/again': {},
   '/named': { subject: ({ user }) => user }
 }
+function addNewIds(app: FastifyInstance): void {
+  app.get('/fresh', async ({ session }) => session.regenerate())
+  app.get('/sign-in', async ({ session }) => session.signIn('bob'))
+  app.get('/again', async ({ session }) => session.reauthenticate(() => true))
+  app.get('/named', async ({ session }) => {
+    session.user = 'bob'
+    return 'named'
+  })
+}
 for (const [url, options] of Object.entries(newIds)) {
   overEach(
     stores,
@@ -480,19 +489,49 @@ for (const [url, options] of Object.entries(newIds)) {
     `P1: who goes on under a new id has left the former session (${url})`,
     async (t, over) => {
       const { app, ada, send, begin } = await moveIn(over, {}, options)
-      app.get('/fresh', async ({ session }) => session.regenerate())
-      app.get('/sign-in', async ({ session }) => session.signIn('bob'))
-      app.get('/again', async ({ session }) => session.reauthenticate(() => true))
-      app.get('/named', async ({ session }) => {
-        session.user = 'bob'
-        return 'named'
-      })
+      addNewIds(app)
       const former = ofExpress(ada).cookie
       const user = url === '/named' ? 'bob' : 'nobody'
       const before = url === '/again' ? ourCookie(await send('/sign-in', [])) : await begin()
       const ours = ourCookie(await send(url, [before, former]))
       t.equal((await send('/who', [ours, former])).payload, user)
       t.equal((await send('/who', [former])).payload, 'nobody')
+    }
+  )
+  overEach(
+    stores,
+    t,
+    `P1: and what the former session has become in another request (${url})`,
+    async (t, over) => {
+      const { app, ada, send, begin } = await moveIn(over, {}, options)
+      addNewIds(app)
+      const former = ofExpress(ada).cookie
+      const before = url === '/again' ? ourCookie(await send('/sign-in', [])) : await begin()
+      const became = ourCookie(await send('/who', [former]))
+      const ours = ourCookie(await send(url, [before, former]))
+      for (const cookies of [[former], [became], [became, former]]) {
+        t.equal((await send('/who', cookies)).payload, 'nobody')
+      }
+      t.equal((await send('/who', [ours])).payload, url === '/named' ? 'bob' : 'nobody')
+    }
+  )
+  overEach(
+    stores,
+    t,
+    `P8: who goes on from what the former session has become stays (${url})`,
+    async (t, over) => {
+      const { app, ada, send } = await moveIn(over, {}, options)
+      addNewIds(app)
+      const former = ofExpress(ada).cookie
+      let ours = ourCookie(await send('/who', [former]))
+      // The second time, a trace leads there.
+      for (const path of url === '/again' ? ['/sign-in', url, url] : [url, url]) {
+        const reply = await send(path, [ours, former])
+        t.equal(reply.statusCode, 200)
+        ours = ourCookie(reply) || ours
+        await send('/write/kept', [ours])
+        t.equal((await send('/read', [ours, former])).json().a, 'kept', path)
+      }
     }
   )
 }
