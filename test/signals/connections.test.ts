@@ -212,12 +212,18 @@ t.test('a connection that asks again and again has one signal for each session',
       signals.add(found?.signal)
     }
   }
+  // Who is signed in keeps the signal under the next id.
+  const moved = await world.app.inject({ url: '/step-up-all', headers })
+  const cookie = String(moved.headers['set-cookie']).split(';', 1)[0] as string
+  const next = await world.app.sessions.fromRequest({ headers: { cookie }, socket } as never)
+  signals.add(next?.signal)
+  t.equal(next?.subject, 'ada')
   t.equal(signals.size, 2)
   t.equal(socket.listenerCount('close'), 1)
   socket.emit('close')
   t.equal(await world.isWatched(), false)
   const gone = Object.assign(new EventEmitter(), { destroyed: true })
-  const found = await world.app.sessions.fromRequest({ headers, socket: gone } as never)
+  const found = await world.app.sessions.fromRequest({ headers: other, socket: gone } as never)
   t.equal(found?.signal.aborted, false)
   t.equal(await world.isWatched(), false)
   await settle()
