@@ -1,5 +1,3 @@
-import cluster from 'node:cluster'
-
 import type { FastifyBaseLogger } from 'fastify'
 
 const cure =
@@ -10,7 +8,12 @@ const cure =
  * Warns of a registration without the option `store` where its sessions would soon be missed: in
  * production, and in a worker of a cluster.
  */
-export function warnOfMemoryStore(log: FastifyBaseLogger, sessionName: string): void {
+export async function warnOfMemoryStore(
+  log: FastifyBaseLogger,
+  sessionName: string
+): Promise<void> {
+  // Loading it takes a millisecond, which an app that gives a store need not wait for.
+  const { default: cluster } = await import('node:cluster')
   if (cluster.isWorker) {
     log.warn(
       { sessionName },

@@ -49,7 +49,7 @@ async function register(fastify: FastifyInstance, options: SessionOptions): Prom
     throw new SessionError('HOLDFAST_ALREADY_REGISTERED')
   }
   reserveNames(fastify, config)
-  if (options.store === undefined) warnOfMemoryStore(fastify.log, sessionName)
+  if (options.store === undefined) await warnOfMemoryStore(fastify.log, sessionName)
   const context = { config, writer: new Writer(config) }
   const registration: Registration = {
     config: { ...config, lossReports: lossReportsOf(fastify.log) },

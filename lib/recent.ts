@@ -45,6 +45,6 @@ const scratch = Buffer.alloc(128)
  * Copies a text of up to 128 characters of Latin-1. A part of a string keeps all of it in memory,
  * such as the request's header; a copy does not.
  */
-function copyOf(text: string): string {
+export function copyOf(text: string): string {
   return scratch.toString('latin1', 0, scratch.write(text, 'latin1'))
 }

@@ -103,12 +103,9 @@ export class Identity {
     return this.#lineage
   }
 
-  /** A digest of the id: the store's key, and safe to show. That of a new id is not cached. */
+  /** A digest of the id: the store's key, and safe to show. */
   get publicId(): string {
-    const { sessionName, publicIds } = this.#config
-    return (this.#publicId ??= this.isPresented
-      ? publicIds.get(this.id)
-      : publicIdOf(sessionName, this.id))
+    return (this.#publicId ??= this.#config.publicIds.get(this.id))
   }
 
   /** The sign-in by which the session gets the id, until it is stored. */

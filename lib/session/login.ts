@@ -7,6 +7,7 @@ import type { Moving } from './moving.ts'
 import { encodeNote, tolerance } from './notes.ts'
 import type { TrackedData } from './tracked-data.ts'
 import { mintToken } from './version.ts'
+import { copyOf } from '../recent.ts'
 import { tagLength } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
 
@@ -33,7 +34,9 @@ export const maxSignInTime: number = 30 * 60 * 1000
  * whatever the option `secret` is, so that rotating that ends no session.
  */
 export function tagOf(sessionName: string, subject: string): string {
-  return hash('sha256', `${sessionName}\0subject\0${subject}`, 'base64url').slice(0, tagLength)
+  const digest = hash('sha256', `${sessionName}\0subject\0${subject}`, 'base64url')
+  // A store keeps it, and a part of a string keeps the whole.
+  return copyOf(digest.slice(0, tagLength))
 }
 
 /** @throws HOLDFAST_VALUE_INVALID */

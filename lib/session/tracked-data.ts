@@ -193,6 +193,7 @@ export class TrackedData {
 
 /** Whether every key of an object can be removed, and others added. */
 function isChangeable(object: object): boolean {
-  const properties = Object.values(Object.getOwnPropertyDescriptors(object))
-  return Object.isExtensible(object) && properties.every(({ configurable }) => configurable)
+  if (!Object.isExtensible(object)) return false
+  const keys = Reflect.ownKeys(object)
+  return keys.every((key) => Object.getOwnPropertyDescriptor(object, key)?.configurable === true)
 }

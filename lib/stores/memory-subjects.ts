@@ -1,3 +1,4 @@
+import { Roll } from './roll.ts'
 import { lineageOf, subjectOf } from '../subject-key.ts'
 import type { Clock } from '../../types/clock.ts'
 import type { EndNotice } from '../../types/feed.ts'
@@ -32,15 +33,6 @@ export interface Records {
   tell(notice: EndNotice): void
 }
 
-/** The sessions of one subject. */
-interface Roll {
-  readonly stamp: string
-  /** Another one since a session was added. */
-  version: string
-  /** The key of each session, by its lineage. */
-  readonly keys: Map<string, string>
-}
-
 /** The sessions of subjects in a MemoryStore: every method is one synchronous step. */
 export class MemorySubjects implements SubjectStore {
   readonly #records: Records
@@ -55,7 +47,7 @@ export class MemorySubjects implements SubjectStore {
 
   /** Whether a record under the key of a subject is listed. */
   lists(key: string, version: string): boolean {
-    return this.#rolls.get(subjectOf(key) as string)?.keys.get(lineageOf(version)) === key // mutant: listed
+    return this.#rolls.get(subjectOf(key) as string)?.get(lineageOf(version)) === key // mutant: listed
   }
 
   /** A record under the key of a subject was removed. */
@@ -63,34 +55,30 @@ export class MemorySubjects implements SubjectStore {
     const subject = subjectOf(key) as string
     const roll = this.#rolls.get(subject)
     const lineage = lineageOf(version)
-    if (roll?.keys.get(lineage) !== key) return
-    roll.keys.delete(lineage)
+    if (roll?.get(lineage) !== key) return
+    roll.delete(lineage)
     this.#put(subject, roll)
   }
 
   stamp(subject: string): string {
-    const roll = this.#rolls.get(subject) ?? {
-      stamp: this.#next(),
-      version: this.#next(),
-      keys: new Map()
-    }
+    const roll = this.#rolls.get(subject) ?? new Roll(this.#next(), this.#next())
     this.#put(subject, roll)
-    return roll.stamp
+    return String(roll.stamp)
   }
 
   list(subject: string): SessionPage {
-    const { stamp = '', version = '', keys = [] } = this.#rolls.get(subject) ?? {}
+    const roll = this.#rolls.get(subject)
     const sessions: ListedSession[] = []
     // What has expired strikes itself off as it is looked at.
-    for (const [lineage, key] of keys) {
+    for (const [lineage, key] of roll?.entries() ?? []) {
       const record = this.#records.peek(key)
       if (record?.data !== undefined) sessions.push({ lineage, key, record })
     }
-    return { stamp, version, sessions }
+    return { stamp: String(roll?.stamp ?? ''), version: String(roll?.version ?? ''), sessions }
   }
 
   find(subject: string, lineage: string): string | undefined {
-    const key = this.#rolls.get(subject)?.keys.get(lineage)
+    const key = this.#rolls.get(subject)?.get(lineage)
     return key === undefined || this.#records.peek(key) === undefined ? undefined : key
   }
 
@@ -101,15 +89,15 @@ export class MemorySubjects implements SubjectStore {
   ): 'created' | 'taken' | 'refused' {
     const subject = subjectOf(key) as string
     const roll = this.#rolls.get(subject)
-    if (roll?.stamp !== stamp) return 'refused' // mutant: stamp
-    if (version !== undefined && version !== roll.version) return 'refused' // mutant: additions
+    if (roll === undefined || String(roll.stamp) !== stamp) return 'refused' // mutant: stamp
+    if (version !== undefined && version !== String(roll.version)) return 'refused' // mutant: additions
     if (this.#records.peek(key) !== undefined) return 'taken'
     // First, for it may have no room, and may evict others.
     this.#records.add(key, record)
     // Who hears of that may have ended all sessions: this one ends with them.
     if (this.#rolls.get(subject) !== roll) return 'created'
-    for (const lineage of instead) roll.keys.delete(lineage)
-    roll.keys.set(lineageOf(record.version), key)
+    for (const lineage of instead) roll.delete(lineage)
+    roll.set(lineageOf(record.version), key)
     roll.version = this.#next()
     this.#put(subject, roll)
     if (instead.length > 0) this.#records.tell({ reason: 'limit', subject })
@@ -123,11 +111,11 @@ export class MemorySubjects implements SubjectStore {
     if (this.#records.peek(trace.successor) !== undefined) return false
     // What is left strikes itself off. The list stays the same one, with its stamp and version.
     const roll = this.#rolls.get(subject) as Roll
-    if (stamp !== undefined && stamp !== roll.stamp) return false
+    if (stamp !== undefined && stamp !== String(roll.stamp)) return false
     this.#records.add(trace.successor, record, key)
     this.#records.leave(key, trace) // mutant: trace of a move
     if (this.#rolls.get(subject) !== roll) return true
-    roll.keys.set(lineageOf(record.version), trace.successor)
+    roll.set(lineageOf(record.version), trace.successor)
     this.#put(subject, roll)
     this.#records.tell({ key })
     return true
@@ -137,9 +125,9 @@ export class MemorySubjects implements SubjectStore {
     const spared = except === undefined ? undefined : this.find(subject, except)
     const { version = this.#next() } = this.#rolls.get(subject) ?? {}
     // A new list, and not one that is emptied: that would take as long as there are sessions.
-    const keys = new Map<string, string>()
-    if (spared !== undefined) keys.set(except as string, spared)
-    this.#put(subject, { stamp: this.#next(), version, keys }) // mutant: new stamp
+    const roll = new Roll(this.#next(), version) // mutant: new stamp
+    if (spared !== undefined) roll.set(except as string, spared)
+    this.#put(subject, roll)
     this.#records.tell({ reason: 'all destroyed', subject })
     return spared !== undefined
   }
@@ -148,7 +136,7 @@ export class MemorySubjects implements SubjectStore {
     const key = this.find(subject, lineage)
     if (key === undefined) return false
     const roll = this.#rolls.get(subject) as Roll
-    roll.keys.delete(lineage)
+    roll.delete(lineage)
     this.#put(subject, roll)
     this.#records.tell({ reason: 'destroyed', key })
     return true
@@ -160,16 +148,16 @@ export class MemorySubjects implements SubjectStore {
     this.#records.tell({ reason: 'all destroyed' })
   }
 
-  #next(): string {
+  #next(): number {
     this.#count += 1
-    return String(this.#count)
+    return this.#count
   }
 
   /** Keeps the sessions of a subject; if there are none, for as long as somebody may sign in. */
   #put(subject: string, roll: Roll): void {
     this.#rolls.set(subject, roll)
     this.#unused.delete(subject)
-    if (roll.keys.size > 0) return
+    if (!roll.isEmpty) return
     const now = this.#records.clock.now()
     this.#unused.set(subject, now)
     for (const [first, at] of this.#unused) {

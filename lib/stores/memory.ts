@@ -1,5 +1,3 @@
-import { getHeapStatistics } from 'node:v8'
-
 import { systemClock } from '../clock.ts'
 import { evicted } from '../events.ts'
 import { check, SessionError } from '../errors.ts'
@@ -48,8 +46,8 @@ export interface MemoryStoreOptions {
    * nothing.
    *
    * A record counts with its text, its key and its place, each at the most that Node.js takes for
-   * it: some 250 bytes and the data. Text takes a byte for each character; all of a session's text
-   * takes two if it has a character beyond U+00FF.
+   * it: some 250 bytes and the data, and some 350 more if somebody is signed in. Text takes a byte
+   * for each character; all of a session's text takes two if it has a character beyond U+00FF.
    *
    * Default: a quarter of the heap limit (`v8.getHeapStatistics().heap_size_limit`, which
    * `--max-old-space-size` sets). Give several stores of one process less each, as well as a store
@@ -70,6 +68,10 @@ const maxTimerDelay = 2 ** 31 - 1
 
 /** The part of the heap limit that the records of a store take by default: one in so many. */
 const heapShare = 4
+
+/** Returns the heap limit. Its module is loaded here, for that takes half a millisecond. */
+const heapLimit = (): number =>
+  process.getBuiltinModule('node:v8').getHeapStatistics().heap_size_limit
 
 /** The least `maxMemory`: who gives less has meant megabytes. */
 const leastMaxMemory = 1024
@@ -107,7 +109,7 @@ export class MemoryStore implements SessionStore {
     checkStoreOptions(options, ['max', 'maxMemory', 'sweepInterval', 'clock'])
     const {
       max = 1_000_000,
-      maxMemory = Math.floor(getHeapStatistics().heap_size_limit / heapShare),
+      maxMemory = Math.floor(heapLimit() / heapShare),
       sweepInterval = 60,
       clock = systemClock
     } = options

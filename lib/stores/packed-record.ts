@@ -166,7 +166,7 @@ export function withExpiry(packed: string, expiresAt: number): string {
 export const entryMemory: number = 4 * 28
 
 /** Bytes that a session of a subject takes at most as it is listed: with the list, if alone there. */
-const listedMemory = 640
+const listedMemory = 256
 
 /** Returns the bytes of memory that a packed record takes in a `Map`, with its key. */
 export function memoryOf(key: string, packed: string): number {

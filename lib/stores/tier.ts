@@ -96,13 +96,24 @@ export class Tier {
     this.size = 0
   }
 
-  /** Hashes the last 8 characters (FNV-1a): keys made one after another differ at the end. */
   #shardOf(key: string): Shard {
+    return this.#shards[hashOf(key) % this.#shards.length]
+  }
+}
+
+/** The key that was hashed last: a store looks into several tiers for the same one. */
+const last = { key: '', hash: 0 }
+
+/** Hashes the last 8 characters (FNV-1a): keys made one after another differ at the end. */
+function hashOf(key: string): number {
+  if (key !== last.key) {
     let hash = 0
     for (let index = Math.max(0, key.length - 8); index < key.length; index += 1)
       hash = Math.imul(hash ^ key.charCodeAt(index), 16_777_619)
-    return this.#shards[(hash >>> 0) % this.#shards.length]
+    last.key = key
+    last.hash = hash >>> 0
   }
+  return last.hash
 }
 
 /** The entries of a tier, in the order in which they are evicted. */

@@ -468,6 +468,44 @@ t.test('a small session takes less than 220 bytes', async (t) => {
   t.ok(taken < counted && counted < 2 * taken, stdout)
 })
 
+t.test('a small session of a subject takes less than 450 bytes, and counts for more', async (t) => {
+  const program = `
+    import { randomBytes } from 'node:crypto'
+    import { MemoryStore } from ${JSON.stringify(new URL('../../lib/stores/memory.js', import.meta.url))}
+    const count = 38_000
+    const store = new MemoryStore({ max: 40_000 })
+    const memory = () => { gc(); gc(); return process.memoryUsage().heapUsed }
+    const text = (bytes) => randomBytes(bytes).toString('base64url')
+    const now = Date.now()
+    const fill = (each) => {
+      const before = memory()
+      for (let index = 0; index < count / each; index += 1) {
+        const subject = text(12)
+        for (let session = 0; session < each; session += 1) {
+          const stamp = store.subjects.stamp(subject)
+          const record = { data: '{"user":"u123"}', version: text(6) + '.' + text(6), createdAt: now, expiresAt: now + 1e6 }
+          store.subjects.create(subject + '.' + text(32), record, { stamp })
+        }
+      }
+      const figures = [(memory() - before) / count, store.memory / count]
+      store.close()
+      store.subjects.endEverything()
+      return figures
+    }
+    fill(1)
+    console.log(JSON.stringify([fill(1), fill(2), fill(10)]))
+  `
+  const { stdout } = spawnSync(
+    process.execPath,
+    ['--expose-gc', '--input-type=module', '--eval', program],
+    { encoding: 'utf8' }
+  )
+  for (const [taken, counted] of JSON.parse(stdout) as Array<[number, number]>) {
+    t.ok(taken > 200 && taken < 450, stdout)
+    t.ok(taken < counted && counted < 2.5 * taken, stdout)
+  }
+})
+
 t.test('instants of any size and kind come back as they were', async (t) => {
   const store = new MemoryStore({ clock: new TestClock(0) })
   t.teardown(() => store.close())
