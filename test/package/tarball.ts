@@ -19,7 +19,6 @@ interface Manifest {
   readonly exports: Readonly<Record<string, unknown>>
 }
 
-const compilers = ['5.9', '6', '7']
 const together = { concurrency: availableParallelism() }
 
 function readJson(path: string): unknown {
@@ -170,15 +169,24 @@ const inCompany: readonly Check[] = [
   ['augment-only', 'all', ['main.ts TS2664']]
 ]
 
-for (const compiler of compilers) {
+/**
+ * The oldest and the newest compiler show what others' declarations come to. The newest takes a
+ * fifth of the time: what a check of everything implies is checked by itself there alone.
+ */
+const checks: Readonly<Record<string, readonly Check[]>> = {
+  '5.9': [...alone, ...inCompany.filter(([, what]) => what === 'all')],
+  '6': alone.filter(([project]) => project.endsWith('-ts')),
+  '7': [...alone, ...inCompany]
+}
+
+for (const [compiler, all] of Object.entries(checks)) {
   describe(`TypeScript ${compiler}`, together, () => {
-    // The oldest and the newest compiler show what others' declarations come to.
-    for (const [project, checks, finds] of compiler === '6' ? alone : [...alone, ...inCompany]) {
-      test(`${project}, checking ${checks}: ${finds.length === 0 ? 'compiles' : 'finds what is known, and no more'}`, async () => {
+    for (const [project, what, finds] of all) {
+      test(`${project}, checking ${what}: ${finds.length === 0 ? 'compiles' : 'finds what is known, and no more'}`, async () => {
         const emits = project.endsWith('-ts')
         const args = [
           '--skipLibCheck',
-          String(checks !== 'all'),
+          String(what !== 'all'),
           ...(emits ? ['--outDir', `out/${compiler}`] : [])
         ]
         assert.deepEqual(await compile(project, compiler, ...args), finds)
