@@ -734,6 +734,29 @@ t.test('a session that the app freezes makes no reply an error, and loses no id'
   }
 })
 
+overEveryStore(
+  t,
+  'P13: a property under a symbol, as tracing adds, keeps no change from being stored',
+  async (t, serveOver) => {
+    const { app } = await serveOver({ saveUninitialized: false })
+    app.get<{ Params: { operation: string } }>(
+      '/traced/:operation',
+      async ({ session, params }) => {
+        session.n = 0
+        Object.defineProperty(session, Symbol('trace'), { value: 1 })
+        if (params.operation === 'regenerate') await session.regenerate()
+        if (params.operation === 'update') await session.update(count)
+        session.user = 'ada'
+        return 'ok'
+      }
+    )
+    for (const operation of ['regenerate', 'update']) {
+      const reply = await app.inject(`/traced/${operation}`)
+      t.match(await stored(app, carriedBy(reply).cookie as string), { user: 'ada' }, operation)
+    }
+  }
+)
+
 const count = (draft: SessionData): void => {
   draft.n = 1
 }

@@ -48,6 +48,8 @@ export function followData(
   if (subject !== undefined) return signIn(config, state, store, { ...change, subject })
   regenerateSession(state, config, { keys: 'all', lifetime: state.status === 'loaded' })
   belongToNobody(state)
+  // A logout ends them too.
+  return state.cookie.former?.supersede(store, state.moving)
 }
 
 /** Signs in whom the data names. The lifetimes begin anew, if it is a login. */

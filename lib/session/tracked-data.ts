@@ -191,9 +191,9 @@ export class TrackedData {
   }
 }
 
-/** Whether every key of an object can be removed, and others added. */
+/** Whether every key of the data can be removed, and others added. */
 function isChangeable(object: object): boolean {
   if (!Object.isExtensible(object)) return false
-  const keys = Reflect.ownKeys(object)
+  const keys = Object.getOwnPropertyNames(object)
   return keys.every((key) => Object.getOwnPropertyDescriptor(object, key)?.configurable === true)
 }

@@ -21,16 +21,12 @@ export interface Records {
   readonly clock: Clock
   /** Returns the live record or the trace under a key. It is no use of the session. */
   peek(key: string): SessionRecord | SessionTrace | undefined
-  /**
-   * Puts a record under a key that is free.
-   *
-   * @param before the key of the session until now
-   */
-  add(key: string, record: SessionRecord, before?: string): void
-  /** Replaces the record under a key by a trace. */
-  leave(key: string, trace: SessionTrace): void
-  /** Tells of what has ended or moved. */
-  tell(notice: EndNotice): void
+  /** Puts a record under a key that is free. @throws HOLDFAST_DATA_TOO_LARGE */
+  add(key: string, record: SessionRecord): void
+  /** Puts it where a trace says, and the trace in place of the record under `key`. @throws as `add` */
+  move(key: string, record: SessionRecord, trace: SessionTrace): void
+  /** Tells what a step has done, at its end: who hears of it may use the store. */
+  tell(notice?: EndNotice): void
 }
 
 /** The sessions of subjects in a MemoryStore: every method is one synchronous step. */
@@ -92,15 +88,13 @@ export class MemorySubjects implements SubjectStore {
     if (roll === undefined || String(roll.stamp) !== stamp) return 'refused' // mutant: stamp
     if (version !== undefined && version !== String(roll.version)) return 'refused' // mutant: additions
     if (this.#records.peek(key) !== undefined) return 'taken'
-    // First, for it may have no room, and may evict others.
+    // First, for it may have no room.
     this.#records.add(key, record)
-    // Who hears of that may have ended all sessions: this one ends with them.
-    if (this.#rolls.get(subject) !== roll) return 'created'
     for (const lineage of instead) roll.delete(lineage)
     roll.set(lineageOf(record.version), key)
     roll.version = this.#next()
     this.#put(subject, roll)
-    if (instead.length > 0) this.#records.tell({ reason: 'limit', subject })
+    this.#records.tell(instead.length > 0 ? { reason: 'limit', subject } : undefined)
     return 'created'
   }
 
@@ -109,12 +103,10 @@ export class MemorySubjects implements SubjectStore {
     const left = this.#records.peek(key)
     if (left?.data === undefined || left.version !== trace.version) return false
     if (this.#records.peek(trace.successor) !== undefined) return false
-    // What is left strikes itself off. The list stays the same one, with its stamp and version.
+    // The list stays the same one, with its stamp and version.
     const roll = this.#rolls.get(subject) as Roll
     if (stamp !== undefined && stamp !== String(roll.stamp)) return false
-    this.#records.add(trace.successor, record, key)
-    this.#records.leave(key, trace) // mutant: trace of a move
-    if (this.#rolls.get(subject) !== roll) return true
+    this.#records.move(key, record, trace)
     roll.set(lineageOf(record.version), trace.successor)
     this.#put(subject, roll)
     this.#records.tell({ key })

@@ -59,9 +59,12 @@ export class Tier {
     this.size += shard.size - sizeBefore
   }
 
-  /** Replaces what is under the key. It keeps its place in the order. */
+  /** Replaces what is under the key. It keeps its place in the order, if it has one. */
   replace(key: string, packed: string): void {
-    this.#shardOf(key).set(key, packed)
+    const shard = this.#shardOf(key)
+    const sizeBefore = shard.size
+    shard.set(key, packed)
+    this.size += shard.size - sizeBefore
   }
 
   delete(key: string): void {

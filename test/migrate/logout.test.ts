@@ -536,6 +536,28 @@ for (const [url, options] of Object.entries(newIds)) {
   )
 }
 
+overEach(
+  stores,
+  t,
+  'P1: data that names nobody any more is a logout, and ends the former session too',
+  async (t, over) => {
+    const { app, ada, send } = await moveIn(over, {}, { subject: ({ user }) => user })
+    addNewIds(app)
+    app.get('/unset', async ({ session }) => {
+      delete session.user
+      return 'unset'
+    })
+    const former = ofExpress(ada).cookie
+    // The login does not bring the former cookie, as with a path of its own.
+    const before = ourCookie(await send('/named', []))
+    const became = ourCookie(await send('/who', [former]))
+    const ours = ourCookie(await send('/unset', [before, former]))
+    for (const cookies of [[ours, former], [former], [became, former]]) {
+      t.equal((await send('/who', cookies)).payload, 'nobody')
+    }
+  }
+)
+
 overEach(stores, t, 'an empty former session settles', async (t, over) => {
   const { old, send } = await moveIn(over)
   old.put('empty', {})

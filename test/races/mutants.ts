@@ -16,6 +16,7 @@ export interface Mutant {
 type Store = 'memory' | 'redis'
 const scripts = 'stores/redis-scripts.js'
 const subjects = 'stores/memory-subjects.js'
+const tiers = 'stores/tiers.js'
 
 /** What the stores hold together. */
 const inStores: Readonly<Record<Store, Readonly<Record<string, Mutant>>>> = {
@@ -166,9 +167,9 @@ const inSubjectStores: typeof inStores = {
     'the new stamp of an end of all': {
       file: subjects,
       marker: 'new stamp',
-      put: 'this.#put(subject, { stamp: this.stamp(subject), version, keys });'
+      put: 'const roll = new Roll(Number(this.stamp(subject)), version);'
     },
-    'the trace of a step-up': { file: subjects, marker: 'trace of a move', put: ';' }
+    'the trace of a step-up': { file: tiers, marker: 'trace of a move', put: ';' }
   },
   redis: {
     'the look at the list': {

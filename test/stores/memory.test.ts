@@ -652,6 +652,129 @@ t.test('S23: the bytes are counted exactly, and never more than the bound', asyn
   for (const [what, times] of Object.entries(seen)) t.ok(times > 30, `${what}: ${times}`)
 })
 
+// Sessions of subjects.
+
+const ada = 'a'.repeat(16)
+const bob = 'b'.repeat(16)
+const keyFor = (subject: string, index: number): string =>
+  `${subject}.${String(index).padStart(43, 'k')}`
+
+/** Signs a subject in. */
+function signIn(store: MemoryStore, subject: string, index: number, record: SessionRecord): string {
+  const { subjects } = store
+  return subjects.create(keyFor(subject, index), record, { stamp: subjects.stamp(subject) })
+}
+
+for (const max of [1, 2, 3, 5]) {
+  t.test(`P1: a session that moves does not give way to itself (room for ${max})`, async (t) => {
+    const { store, record } = setUp({ max })
+    const lineage = 'adas'
+    signIn(store, ada, 0, record({ version: `${lineage}.1` }))
+    store.get(keyFor(ada, 0))
+    // Whoever was requested since is newer.
+    for (let index = 1; index < max; index += 1) {
+      store.create(`other ${index}`, record({ data }))
+      store.get(`other ${index}`)
+    }
+    const successor = keyFor(ada, 1)
+    const trace = { successor, version: `${lineage}.1`, expiresAt: Infinity }
+    const lost = lostBy(() => {
+      t.equal(store.subjects.move(keyFor(ada, 0), record({ version: `${lineage}.2` }), trace), true)
+    })
+    t.same(
+      lost.map(({ session }) => session),
+      max === 1 ? [] : ['other 1']
+    )
+    t.same(store.get(keyFor(ada, 0)), trace)
+    t.match(store.get(successor), { version: `${lineage}.2` })
+    t.equal(store.subjects.find(ada, lineage), successor)
+    // The next one finds room for it as ever.
+    store.create('next', record({ data }))
+    t.ok(store.size <= max, `${store.size}`)
+  })
+}
+
+t.test('P1: in no more bytes than two sessions take, a move keeps both ends', async (t) => {
+  const { store, record } = setUp({ maxMemory: 1400 })
+  signIn(store, ada, 0, record({ version: 'adas.1' }))
+  store.create('other', record({ data: 'x'.repeat(400) }))
+  const trace = { successor: keyFor(ada, 1), version: 'adas.1', expiresAt: Infinity }
+  t.equal(store.subjects.move(keyFor(ada, 0), record({ version: 'adas.2' }), trace), true)
+  t.same(store.get(keyFor(ada, 0)), trace)
+  t.match(store.get(keyFor(ada, 1)), { version: 'adas.2' })
+  t.equal(store.get('other'), undefined)
+  store.delete(keyFor(ada, 1))
+  store.subjects.endAll(ada)
+})
+
+t.test('who hears of an eviction finds the step done that it made room for', async (t) => {
+  const { store, record } = setUp({ max: 2 })
+  const seen: unknown[] = []
+  const lineage = 'adas'
+  const look = (): void => {
+    seen.push([
+      store.get(keyFor(ada, 1))?.version,
+      store.subjects.list(ada).sessions.map(({ key }) => key),
+      store.subjects.endOne(ada, lineage)
+    ])
+  }
+  const unlisten = store.feed.listen(({ reason }) => {
+    if (reason === 'evicted') look()
+  })
+  t.teardown(unlisten)
+  const done = [[`${lineage}.1`, [keyFor(ada, 1)], true]]
+
+  // A sign-in.
+  store.create('one', record())
+  store.create('two', record())
+  signIn(store, ada, 1, record({ version: `${lineage}.1` }))
+  t.same(seen.splice(0), done)
+  t.equal(store.get(keyFor(ada, 1)), undefined, 'the end holds')
+
+  // A move.
+  store.close()
+  signIn(store, ada, 0, record({ version: `${lineage}.0` }))
+  store.create('two', record())
+  const trace = { successor: keyFor(ada, 1), version: `${lineage}.0`, expiresAt: Infinity }
+  store.subjects.move(keyFor(ada, 0), record({ version: `${lineage}.1` }), trace)
+  t.same(seen.splice(0), done)
+  t.equal(store.get(keyFor(ada, 1)), undefined, 'the end holds')
+  t.same(store.subjects.list(ada).sessions, [])
+})
+
+t.test(
+  'P11: of two sign-ins that count on no other, one is refused, also on the way',
+  async (t) => {
+    const { store, record } = setUp({ max: 1 })
+    store.create('gives way', record())
+    const { subjects } = store
+    const stamp = subjects.stamp(ada)
+    const { version } = subjects.list(ada)
+    const results: unknown[] = []
+    t.teardown(
+      store.feed.listen(({ reason }) => {
+        if (reason === 'evicted' && results.length === 0)
+          results.push(
+            subjects.create(keyFor(ada, 2), record({ version: 'second' }), { stamp, version })
+          )
+      })
+    )
+    results.push(subjects.create(keyFor(ada, 1), record({ version: 'first' }), { stamp, version }))
+    t.same(results, ['refused', 'created'])
+  }
+)
+
+t.test('a sign-in holds though the eviction for it makes many lists unused', async (t) => {
+  const { store, record } = setUp({ max: 1 })
+  signIn(store, bob, 1, record({ version: 'bobs' }))
+  const { subjects } = store
+  const stamp = subjects.stamp(ada)
+  for (let index = 0; index < 49_999; index += 1) subjects.stamp(String(index).padStart(16, '_'))
+  t.equal(subjects.create(keyFor(ada, 1), record({ version: 'adas' }), { stamp }), 'created')
+  t.match(store.get(keyFor(ada, 1)), { version: 'adas' })
+  t.equal(subjects.find(ada, 'adas'), keyFor(ada, 1))
+})
+
 t.test('a text with one character beyond U+00FF counts two bytes for each', async (t) => {
   const { store, record } = setUp()
   const sizes = ['x', 'ÿ', 'я', '語'].map((character) => {
