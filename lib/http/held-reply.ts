@@ -20,6 +20,9 @@ export type Done = (error: Error | null, payload?: unknown) => void
 export class HeldReply {
   readonly #reply: FastifyReply
   readonly #payload: WaitingPayload
+  readonly #released: Promise<void>
+  /** What the reply inherits from while nobody holds it. */
+  readonly #members: object
   readonly #restore: readonly (() => void)[]
   #end!: () => void
 
@@ -29,22 +32,9 @@ export class HeldReply {
     })
     this.#reply = reply
     this.#payload = new WaitingPayload(payload)
-    this.#restore = [
-      rememberOwn(reply),
-      rememberHead(reply),
-      override(reply, {
-        sent: { value: true, enumerable: true },
-        send: { value: (late: unknown) => this.refuse(late) },
-        // oxlint-disable-next-line unicorn/no-thenable -- a reply of Fastify is one
-        then: {
-          value(fulfilled: () => void, rejected: (error: Error) => void): void {
-            void released.then(() => {
-              reply.then(fulfilled, rejected)
-            })
-          }
-        }
-      })
-    ]
+    this.#released = released
+    this.#members = Object.getPrototypeOf(reply) as object
+    this.#restore = [rememberOwn(reply), rememberHead(reply), this.#override()]
   }
 
   /** Ends a second reply. */
@@ -52,10 +42,33 @@ export class HeldReply {
     const reply = this.#reply
     if (!this.#payload.isOf(late)) discard(late, reply)
     // Fastify's own method: it sees that the reply has been sent, and says so in the log.
-    const send = Reflect.get(Object.getPrototypeOf(reply) as object, 'send') as (
-      payload: unknown
-    ) => FastifyReply
+    const send = Reflect.get(this.#members, 'send') as (payload: unknown) => FastifyReply
     return send.call(reply, late)
+  }
+
+  /** Lets a caller of `await reply` wait until the reply is released. */
+  wait(fulfilled: () => void, rejected: (error: Error) => void): void {
+    void this.#released.then(() => {
+      this.#reply.then(fulfilled, rejected)
+    })
+  }
+
+  /**
+   * Has the reply inherit from members that count it as sent. Own ones in their place would be
+   * taken away again, after which the engine takes far longer for all that the reply has.
+   */
+  #override(): () => void {
+    const reply = this.#reply
+    const own = overridden
+      .filter((name) => Object.hasOwn(reply, name))
+      .map((name) => [name, Object.getOwnPropertyDescriptor(reply, name) as object] as const)
+    for (const [name] of own) Reflect.deleteProperty(reply, name)
+    Reflect.set(reply, holder, this)
+    Object.setPrototypeOf(reply, heldMembers(this.#members))
+    return () => {
+      Object.setPrototypeOf(reply, this.#members)
+      for (const [name, descriptor] of own) Object.defineProperty(reply, name, descriptor)
+    }
   }
 
   /**
@@ -77,7 +90,49 @@ export class HeldReply {
   }
 }
 
+/** Where a reply keeps who holds it. */
+const holder = Symbol('fastify-holdfast holder')
+
+type Held = FastifyReply & { readonly [holder]: HeldReply }
+
+const overridden = ['sent', 'send', 'then'] as const
+
+/** What held replies inherit from, by what they inherit from otherwise. */
+const held = new WeakMap<object, object>()
+
+function heldMembers(members: object): object {
+  let made = held.get(members)
+  if (made === undefined) {
+    made = Object.create(members, {
+      sent: { value: true, enumerable: true },
+      send: {
+        value(this: Held, late: unknown): FastifyReply {
+          return this[holder].refuse(late)
+        }
+      },
+      // oxlint-disable-next-line unicorn/no-thenable -- a reply of Fastify is one
+      then: {
+        value(this: Held, fulfilled: () => void, rejected: (error: Error) => void): void {
+          this[holder].wait(fulfilled, rejected)
+        }
+      }
+    }) as object
+    held.set(members, made)
+  }
+  return made
+}
+
 type Contents = Record<string, unknown>
+
+/** The symbols of Fastify that were seen. To read the description of one takes far longer. */
+const seen = new Set<symbol>()
+
+function isOfFastify(key: symbol): boolean {
+  if (seen.has(key)) return true
+  const isOne = key.description?.startsWith('fastify.reply.') === true
+  if (isOne) seen.add(key)
+  return isOne
+}
 
 /**
  * Remembers the reply as Fastify keeps it: headers, trailers, status and error are own properties
@@ -86,9 +141,7 @@ type Contents = Record<string, unknown>
 function rememberOwn(reply: FastifyReply): () => void {
   const own = reply as unknown as Record<symbol, unknown>
   // Other plugins may keep properties of their own on a reply, and change them.
-  const keys = Object.getOwnPropertySymbols(reply).filter(({ description }) =>
-    description?.startsWith('fastify.reply.')
-  )
+  const keys = Object.getOwnPropertySymbols(reply).filter(isOfFastify)
   const before = keys.map((key) => ({
     key,
     value: own[key],
@@ -98,7 +151,9 @@ function rememberOwn(reply: FastifyReply): () => void {
     for (const { key, value, contents } of before) {
       own[key] = value
       if (contents === undefined) continue
-      for (const name of Object.keys(value as Contents)) delete (value as Contents)[name]
+      for (const name of Object.keys(value as Contents)) {
+        if (!Object.hasOwn(contents, name)) delete (value as Contents)[name]
+      }
       Object.assign(value as Contents, contents)
     }
   }
@@ -111,18 +166,18 @@ function rememberOwn(reply: FastifyReply): () => void {
 function rememberHead({ raw }: FastifyReply): () => void {
   const { statusCode } = raw
   const message = Object.getOwnPropertyDescriptor(raw, 'statusMessage')?.value as string
-  const headers = copyOf(raw.getHeaders())
+  // Fastify keeps most replies' headers itself, and there are none.
+  const headers = raw.getHeaderNames().length === 0 ? {} : copyOf(raw.getHeaders())
   return () => {
     raw.statusCode = statusCode
     // A response of HTTP/2 has none, and reading it prints a warning.
     if (Object.hasOwn(raw, 'statusMessage')) raw.statusMessage = message
     if (raw.headersSent) return
-    const present = raw.getHeaders()
-    for (const name of Object.keys(present)) {
+    for (const name of raw.getHeaderNames()) {
       if (!Object.hasOwn(headers, name)) raw.removeHeader(name)
     }
     for (const [name, value] of Object.entries(headers)) {
-      if (String(present[name]) !== String(value)) raw.setHeader(name, value as string)
+      if (String(raw.getHeader(name)) !== String(value)) raw.setHeader(name, value as string)
     }
   }
 }
@@ -135,28 +190,9 @@ function isPlain(value: unknown): value is Contents {
 
 /** Lists are copied too: Fastify adds a cookie to the list that is there. */
 function copyOf(contents: object): Contents {
-  return Object.fromEntries(
-    Object.entries(contents).map(([name, value]) => [
-      name,
-      Array.isArray(value) ? [...(value as unknown[])] : value
-    ])
-  )
-}
-
-/** Overrides members of an object. Returns a function that takes them away again. */
-function override(
-  target: object,
-  members: Readonly<Record<string, PropertyDescriptor>>
-): () => void {
-  const before = Object.keys(members).map(
-    (name) => [name, Object.getOwnPropertyDescriptor(target, name)] as const
-  )
-  for (const [name, member] of Object.entries(members))
-    Object.defineProperty(target, name, { ...member, configurable: true })
-  return () => {
-    for (const [name, own] of before) {
-      if (own === undefined) Reflect.deleteProperty(target, name)
-      else Object.defineProperty(target, name, own)
-    }
+  const copy = { ...contents } as Contents
+  for (const [name, value] of Object.entries(copy)) {
+    if (Array.isArray(value)) copy[name] = [...(value as unknown[])]
   }
+  return copy
 }

@@ -57,8 +57,7 @@ export class SessionResponse {
 
   /** Puts the result of a commit on the reply, in place of what was announced. */
   write(result: CommitResult, wording: Wording): void {
-    const { isRead, clock } = wording
-    const own = [wording.attributes, wording.formerAttributes] as const
+    const { isRead, clock, attributes, formerAttributes } = wording
     const { sessionHeader, cookie } = this.#config
     if (this.#isAnnounced) this.retract(this.#lastWord?.cookie ?? [])
     let header: string | undefined
@@ -76,10 +75,10 @@ export class SessionResponse {
       }
       if (inCookie) {
         const maxAge = secondsUntil(result.expiresAt, clock.now())
-        lines = this.#setCookie(own, token, maxAge)
+        lines = this.#setCookie(attributes, formerAttributes, token, maxAge)
       }
     } else if (result.reply === 'clear-cookie') {
-      lines = this.#setCookie([own[1], own[0]], '', 0)
+      lines = this.#setCookie(formerAttributes, attributes, '', 0)
     } else if (result.reply === 'undeliverable') {
       cookie?.warnOfPath(this.#reply.log)
     }
@@ -153,16 +152,18 @@ export class SessionResponse {
   /**
    * Sets the cookie, and clears others of its name.
    *
-   * @param own its own attributes, and others that the browser's may have
+   * @param own its own attributes
+   * @param former others that the browser's may have
    */
   #setCookie(
-    own: readonly [string, string],
+    own: string,
+    former: string,
     value: string,
     maxAge: number
   ): readonly string[] | undefined {
     const config = this.#config
-    const attributes = attributesOf(config, own[0])
-    const known = [own[1], ...this.#presented.ambiguous].map((text) => attributesOf(config, text))
+    const attributes = attributesOf(config, own)
+    const known = [former, ...this.#presented.ambiguous].map((text) => attributesOf(config, text))
     const isUsual = [attributes, ...known].every((one) => one === config.cookieAttributes)
     const others = isUsual ? config.otherCookies : otherCookies(config, [attributes, ...known])
     return config.cookie?.set(this.#reply, { value, maxAge, attributes, others })

@@ -28,9 +28,17 @@ export const noNotes: Notes = Object.freeze({
   former: ''
 })
 
+/** The notes that were read last: a request reads those of its session several times. */
+let last: { readonly text: string; readonly notes: Notes } = { text: '', notes: noNotes }
+
 /** Reads the notes of a record. */
 export function readNotes({ notes }: Pick<SessionRecord, 'notes'>): Notes {
   if (notes === undefined) return noNotes
+  if (notes !== last.text) last = { text: notes, notes: parseNotes(notes) }
+  return last.notes
+}
+
+function parseNotes(notes: string): Notes {
   const [, heldFor, sent, attributes = '', login = '', former = ''] =
     /^(-?\d+)?(!?)(?:&([^&]*))?(?:&([^&]*))?(?:&(.*))?$/.exec(notes) ?? []
   return {

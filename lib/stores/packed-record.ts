@@ -74,7 +74,9 @@ function unpackRecord(packed: string): SessionRecord {
   const lengthFrom = packed.indexOf(' ', settingsFrom) + 1
   const versionFrom = packed.indexOf(' ', lengthFrom) + 1
   const versionTo = versionFrom + numberAt(packed, lengthFrom)
-  const settings = settingsOf(packed.slice(settingsFrom, lengthFrom - 1))
+  const settings = packed.slice(settingsFrom, lengthFrom - 1)
+  const notesFrom = settings.indexOf(';') + 1
+  const idle = idleIn(notesFrom === 0 ? settings : settings.slice(0, notesFrom - 1))
   const record: { -readonly [Key in keyof SessionRecord]: SessionRecord[Key] } = {
     data: packed.slice(versionTo + 1, isWide(packed) ? -1 : undefined),
     version: packed.slice(versionFrom, versionTo),
@@ -82,24 +84,20 @@ function unpackRecord(packed: string): SessionRecord {
     expiresAt: expiryOf(packed)
   }
   // Without a spread, which takes as long as all the rest.
-  if (settings.maxAge !== undefined) record.maxAge = settings.maxAge
-  if (settings.defaultMaxAge !== undefined) record.defaultMaxAge = settings.defaultMaxAge
-  if (settings.notes !== undefined) record.notes = settings.notes
+  if (idle.maxAge !== undefined) record.maxAge = idle.maxAge
+  if (idle.defaultMaxAge !== undefined) record.defaultMaxAge = idle.defaultMaxAge
+  if (notesFrom > 0) record.notes = settings.slice(notesFrom)
   return record
 }
 
-type Settings = Pick<SessionRecord, 'maxAge' | 'defaultMaxAge' | 'notes'>
+type Idle = Pick<SessionRecord, 'maxAge' | 'defaultMaxAge'>
 
-/** The settings that were read last: most records of a store have the same. */
-let last: { readonly text: string; readonly settings: Settings } = { text: '', settings: {} }
+/** The idle timeout that was read last: most records of a store have the same. */
+let last: { readonly text: string; readonly idle: Idle } = { text: '', idle: {} }
 
-function settingsOf(text: string): Settings {
-  if (text !== last.text) {
-    const [maxAge = '', notes] = text.split(';', 2)
-    const settings = { ...readMaxAge(maxAge), ...(notes === undefined ? undefined : { notes }) }
-    last = { text, settings }
-  }
-  return last.settings
+function idleIn(text: string): Idle {
+  if (text !== last.text) last = { text, idle: readMaxAge(text) ?? {} }
+  return last.idle
 }
 
 /** Returns the milliseconds of the idle timeout of a packed record. Infinity: it has none. */
