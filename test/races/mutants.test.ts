@@ -12,8 +12,8 @@ import { accidents, loadLib } from './world.ts'
 const phases: readonly Phase[] = [
   { requests: 1, processes: 'one', faults: 1 },
   { requests: 1, processes: 'one each', faults: 1, fates: accidents },
-  { requests: 2, processes: 'one each', faults: 0, limit: 60 },
-  { requests: 2, processes: 'one each', faults: 1, fates: accidents, onlyMoves: true, limit: 60 }
+  { requests: 2, processes: 'one each', faults: 0, limit: 25 },
+  { requests: 2, processes: 'one each', faults: 1, fates: accidents, onlyMoves: true, limit: 25 }
 ]
 
 /** A copy of what these tests run. */
