@@ -20,6 +20,7 @@ export class Child {
     this.#process = fork(new URL(file, import.meta.url), args, {
       execArgv,
       execPath,
+      env: { ...process.env, NODE_ENV: 'production' },
       serialization: 'advanced'
     })
     this.#process.on('message', ({ id, answer, error }) => {

@@ -41,6 +41,7 @@ export async function footprint({ starts }) {
     names.map((name) => [name, dependenciesOf(packages[name].folder)])
   )
   const start = summary(samples.get('holdfast'))
+  const parts = partsOfPackage()
   return {
     title: 'To install and to start',
     about: [
@@ -57,6 +58,11 @@ export async function footprint({ starts }) {
           String(dependencies[name].direct),
           String(dependencies[name].all)
         ])
+      },
+      {
+        caption: 'What the package is made of',
+        head: ['', 'KB', 'what it is for'],
+        rows: parts.map(({ name, bytes, use }) => [name, digits(bytes / 1000), use])
       }
     ],
     figures: [
@@ -88,6 +94,43 @@ async function importTime(entry) {
     { cwd: here }
   )
   return Number(stdout)
+}
+
+/** The parts of the package: where in lib they come from, and what they are for. */
+const uses = [
+  ['lib/session', 'sessions: merge, moves, sign-in, the sessions of a user, deadlines'],
+  ['lib/http', 'cookies, headers, caches, replies that wait, warnings of what is lost'],
+  ['lib/signal', 'who waits for the end of a session'],
+  ['lib/stores: MemoryStore', 'bounds, eviction, the sessions of users in memory'],
+  ['lib/stores: RedisStore', '`fastify-holdfast/redis`'],
+  ['lib/stores: PostgresStore', '`fastify-holdfast/postgres`'],
+  ['lib/migrate', '`fastify-holdfast/migrate`: sessions of other plugins are taken over'],
+  ['lib/testing', '`fastify-holdfast/testing`: a browser, a clock, the tests of a store'],
+  ['lib', 'the plugin, its options, and messages that name the cure']
+]
+
+function partsOfPackage() {
+  const sizes = new Map()
+  const add = (name, bytes) => sizes.set(name, (sizes.get(name) ?? 0) + bytes)
+  const modules = readdirSync(join(root, 'dist'), { recursive: true })
+    .filter((file) => file.endsWith('.js'))
+    .flatMap((file) => readFileSync(join(root, 'dist', file), 'utf8').split(/^(?=\/\/ lib\/)/m))
+  for (const text of modules) {
+    const path = /^\/\/ (lib\/\S+)/.exec(text)?.[1] ?? 'lib/'
+    add(partOf(path), Buffer.byteLength(text))
+  }
+  return [
+    ...uses.map(([name, use]) => ({ name, bytes: sizes.get(name) ?? 0, use })),
+    { name: 'declarations', bytes: packedSize('.d.ts'), use: 'types, with what each does' },
+    { name: 'pages', bytes: packedSize('.md'), use: 'README, changelog, security' }
+  ]
+}
+
+function partOf(path) {
+  const [, folder] = /^(lib\/\w+)\//.exec(path) ?? ['', 'lib']
+  if (folder !== 'lib/stores') return folder
+  if (path.includes('/redis')) return `${folder}: RedisStore`
+  return `${folder}: ${path.includes('/postgres') ? 'PostgresStore' : 'MemoryStore'}`
 }
 
 /** Of what `npm pack` would pack, the files that end so. */

@@ -66,7 +66,8 @@ const scale = quick
   : {
       fleets: 4,
       rounds: 4,
-      warmups: 5,
+      // The machine code of what runs most is made within the first 20,000 requests.
+      warmups: 10,
       requests: 2000,
       visitors: 100,
       strangers: 4000,

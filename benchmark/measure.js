@@ -56,8 +56,9 @@ export function difference(samples, others) {
   return summary(samples.map((sample, round) => sample - others[round]))
 }
 
-/** As the report shows it: three digits, and the spread behind. */
+/** As the report shows it: three digits, and the spread behind, if it was measured more than once. */
 export function shown({ median, low, high }) {
+  if (low === high) return digits(median)
   return `${digits(median)} <sub>${digits(low)}–${digits(high)}</sub>`
 }
 

@@ -96,10 +96,10 @@ async function holdfast(count, load, { watched = false, path } = {}) {
   }
 }
 
-/** The warm ones are in each heap but the last. */
+/** The warm ones are in each heap but the last, and what is left is of all. */
 function perSession({ empty, full, after }, count) {
   const each = (full - empty) / count
-  return { each, left: (after - (empty - warm * each)) / count }
+  return { each, left: (after - (empty - warm * each)) / (count + warm) }
 }
 
 async function expire(server) {
@@ -141,7 +141,8 @@ function report({ few, many, peers, ours, most, signedIn }) {
     title: 'Memory',
     about: [
       'New visitors come over sockets, the handler writes one short key, and nobody comes back. The heap of the whole process after a collection, less that before, by the number of sessions. ' +
-        '"Signed in": the handler also calls signIn(), each time with a subject of its own.',
+        '"Signed in": the handler also calls signIn(), each time with a subject of its own. That takes some 70 bytes more of text, who it is and since when, 16 for the longer key, and the rest for the place in the list of the subject. ' +
+        'Both peers say that their memory store is for development alone.',
       'Then they expire. Stalls: how much later than due a timer of 1 ms ran, in the process that holds the sessions; a step is one call of the store, or one turn of its sweep. ' +
         'The collector\'s pauses are taken off, and shown apart. "Spinning" is the same process running steps of 0.3 ms that touch no store: what the machine adds to a step.'
     ],

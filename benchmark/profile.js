@@ -13,7 +13,7 @@ export async function profile({ requests }) {
   await load.ready
   try {
     const columns = []
-    for (const kind of kinds.slice(1, 4))
+    for (const kind of kinds)
       columns.push({ ...kind, parts: await partsOf(kind, requests * 50, load) })
     const names = [...new Set(columns.flatMap(({ parts }) => [...parts.keys()]))]
     const most = (name) => Math.max(...columns.map(({ parts }) => parts.get(name) ?? 0))
@@ -24,7 +24,7 @@ export async function profile({ requests }) {
       title: 'Where the time goes',
       about: [
         'holdfast over sockets, on the memory store, with 0.1 KB of data: µs of each request that a sampling profiler (which adds a third or so) found in the modules of `lib`, ' +
-          'and in the hash that Node.js makes for them. `serializer` is JSON.stringify and `codec` is JSON.parse, but for a little. ' +
+          'and in the hash that Node.js makes for them. `session/json` is JSON.stringify and JSON.parse, and what we do before and after. ' +
           'What Fastify and Node.js do because of it, such as to send one more header, is not in here.'
       ],
       tables: [
@@ -54,15 +54,15 @@ export async function profile({ requests }) {
 }
 
 /** Microseconds per request, by module. */
-async function partsOf({ path }, total, load) {
+async function partsOf({ path, fresh, follow }, total, load) {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-profile-'))
   const server = new Contender('holdfast', {
     nodeOptions: ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--cpu-prof-interval=100']
   })
   try {
     await server.open()
-    const visitors = await server.visitors(100, 100)
-    await load.sample(server, { path, visitors, total, connections: 8 })
+    const visitors = fresh ? [server.newcomer] : await server.visitors(100, 100)
+    await load.sample(server, { path, visitors, total, connections: 8, follow })
     await server.close()
     return attributed(JSON.parse(readFileSync(join(folder, readdirSync(folder)[0]), 'utf8')), total)
   } finally {

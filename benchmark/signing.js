@@ -84,8 +84,9 @@ async function overSockets(servers, scale) {
           total: scale.requests,
           connections: 8
         })
+      const warmups = index === 0 ? scale.warmups : Math.ceil(scale.warmups / 2)
       for (const server of servers)
-        for (let time = 0; time < (index === 0 ? scale.warmups : 1); time += 1) await sample(server)
+        for (let time = 0; time < warmups; time += 1) await sample(server)
       const samples = await interleave(
         servers,
         scale.rounds * 4,
