@@ -760,6 +760,21 @@ t.test(
   }
 )
 
+t.test('P6: a late hijack() does not keep the client from the error of a commit', async (t) => {
+  const store = slow(new MemoryStore())
+  const { app } = await serve(t, { store })
+  store.create = async () => {
+    await nextTurn()
+    throw new Error('connection reset')
+  }
+  app.get('/late', (request, reply) => {
+    request.session.a = 1
+    reply.send('done')
+    reply.hijack()
+  })
+  t.equal((await app.inject('/late')).statusCode, 503)
+})
+
 t.test('P6: a late stream of any age is ended', async (t) => {
   const { app } = await serve(t, { store: slow(new MemoryStore()) })
   const ended: string[] = []

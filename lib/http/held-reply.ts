@@ -27,12 +27,11 @@ export class HeldReply {
   #end!: () => void
 
   constructor(reply: FastifyReply, payload: unknown) {
-    const released = new Promise<void>((resolve) => {
-      this.#end = resolve
-    })
     this.#reply = reply
     this.#payload = new WaitingPayload(payload)
-    this.#released = released
+    this.#released = new Promise<void>((resolve) => {
+      this.#end = resolve
+    })
     this.#members = Object.getPrototypeOf(reply) as object
     this.#restore = [rememberOwn(reply), rememberHead(reply), this.#override()]
   }
@@ -140,7 +139,7 @@ function isOfFastify(key: symbol): boolean {
  */
 function rememberOwn(reply: FastifyReply): () => void {
   const own = reply as unknown as Record<symbol, unknown>
-  // Other plugins may keep properties of their own on a reply, and change them.
+  // What other plugins keep on a reply is theirs.
   const keys = Object.getOwnPropertySymbols(reply).filter(isOfFastify)
   const before = keys.map((key) => ({
     key,
@@ -148,6 +147,9 @@ function rememberOwn(reply: FastifyReply): () => void {
     contents: isPlain(own[key]) ? copyOf(own[key]) : undefined
   }))
   return () => {
+    for (const key of Object.getOwnPropertySymbols(reply)) {
+      if (!keys.includes(key) && isOfFastify(key)) delete own[key]
+    }
     for (const { key, value, contents } of before) {
       own[key] = value
       if (contents === undefined) continue

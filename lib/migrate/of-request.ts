@@ -45,14 +45,19 @@ export class FormerSessionsOfRequest implements PresentedFormer {
     return keys
   }
 
-  async supersede(store: StoreClient, { led, departure }: OwnSession): Promise<void> {
+  async supersede(
+    store: StoreClient,
+    { led, departure }: OwnSession,
+    isLogout = false
+  ): Promise<void> {
     const { config, options } = this.#tools
     // Side by side, they live on as long as what they have become here.
-    if (options.sideBySide === true) return
+    if (options.sideBySide === true && !isLogout) return
     const own = [led?.publicId, departure?.publicId]
     for (const key of await this.end(store)) {
       if (!(await leadsTo(store, key, own))) await endAt(store, config, key)
     }
+    if (isLogout) await this.remove(store)
   }
 
   async remove(store: StoreClient): Promise<void> {

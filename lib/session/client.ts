@@ -40,8 +40,13 @@ export interface PresentedFormer {
    * more, if they ever did.
    *
    * @param own the session of the request, which stays, also if it is what one of them has become
+   * @param isLogout whether they end also where they are live side by side with it
    */
-  supersede(store: StoreClient, own: Pick<Moving, 'led' | 'departure'>): Promise<void>
+  supersede(
+    store: StoreClient,
+    own: Pick<Moving, 'led' | 'departure'>,
+    isLogout?: boolean
+  ): Promise<void>
 }
 
 /** What it takes for a session to begin: the request itself, a write, or `regenerate()` alone. */

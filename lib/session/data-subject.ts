@@ -49,7 +49,7 @@ export function followData(
   regenerateSession(state, config, { keys: 'all', lifetime: state.status === 'loaded' })
   belongToNobody(state)
   // A logout ends them too.
-  return state.cookie.former?.supersede(store, state.moving)
+  return state.cookie.former?.supersede(store, state.moving, true)
 }
 
 /** Signs in whom the data names. The lifetimes begin anew, if it is a login. */

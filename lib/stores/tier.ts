@@ -59,12 +59,9 @@ export class Tier {
     this.size += shard.size - sizeBefore
   }
 
-  /** Replaces what is under the key. It keeps its place in the order, if it has one. */
+  /** Replaces what is under the key. It keeps its place in the order. */
   replace(key: string, packed: string): void {
-    const shard = this.#shardOf(key)
-    const sizeBefore = shard.size
-    shard.set(key, packed)
-    this.size += shard.size - sizeBefore
+    this.#shardOf(key).set(key, packed)
   }
 
   delete(key: string): void {
@@ -73,7 +70,7 @@ export class Tier {
 
   /**
    * Yields the entries that are next in line: the oldest of the next shard that has any, then those
-   * of the one after it. Each is to be deleted before the next one is asked for.
+   * of the one after it. Each but one is to be deleted before the next one is asked for.
    */
   *oldest(): Generator<Entry, undefined> {
     while (this.size > 0) {
@@ -125,18 +122,27 @@ export class Line {
   first: Entry | undefined
   /** Whether the next one has expired. */
   isExpired = false
+  readonly #tier: Tier
   readonly #entries: Iterator<Entry, undefined>
   readonly #now: number
+  readonly #spared: string | undefined
 
-  constructor(tier: Tier, now: number) {
+  /** @param spared the key of an entry that is not evicted */
+  constructor(tier: Tier, now: number, spared: string | undefined) {
+    this.#tier = tier
     this.#entries = tier.oldest()
     this.#now = now
+    this.#spared = spared
     this.advance()
   }
 
   /** Goes on, after the first was deleted. */
   advance(): void {
-    this.first = this.#entries.next().value
+    do {
+      this.first = this.#entries.next().value
+      // Nobody else is in it.
+      if (this.first?.key === this.#spared && this.#tier.size === 1) this.first = undefined
+    } while (this.first !== undefined && this.first.key === this.#spared)
     this.isExpired = this.first !== undefined && hasExpired(this.first.packed, this.#now)
   }
 }

@@ -536,27 +536,45 @@ for (const [url, options] of Object.entries(newIds)) {
   )
 }
 
-overEach(
-  stores,
-  t,
-  'P1: data that names nobody any more is a logout, and ends the former session too',
-  async (t, over) => {
-    const { app, ada, send } = await moveIn(over, {}, { subject: ({ user }) => user })
-    addNewIds(app)
-    app.get('/unset', async ({ session }) => {
-      delete session.user
-      return 'unset'
-    })
-    const former = ofExpress(ada).cookie
-    // The login does not bring the former cookie, as with a path of its own.
-    const before = ourCookie(await send('/named', []))
-    const became = ourCookie(await send('/who', [former]))
-    const ours = ourCookie(await send('/unset', [before, former]))
-    for (const cookies of [[ours, former], [former], [became, former]]) {
-      t.equal((await send('/who', cookies)).payload, 'nobody')
+for (const sideBySide of [false, true]) {
+  overEach(
+    stores,
+    t,
+    `P1: data that names nobody any more is a logout, and ends former sessions${sideBySide ? ', side by side' : ''}`,
+    async (t, over) => {
+      const options: SessionOptions = { subject: ({ user }) => user }
+      const { app, old, ada, send } = await moveIn(over, { sideBySide }, options)
+      addNewIds(app)
+      app.get('/unset', async ({ session }) => {
+        delete session.user
+        return 'unset'
+      })
+      const isNobody = async (former: string, others: readonly string[]): Promise<void> => {
+        for (const cookies of [[former], ...others.flatMap((one) => [[one], [one, former]])]) {
+          t.equal((await send('/who', cookies)).payload, 'nobody')
+        }
+      }
+      // Those that came when the login did not bring the cookie, as with a path of its own.
+      for (const isTakenOver of [true, false]) {
+        const sid = isTakenOver ? ada : 'second'
+        old.put(sid, { user: 'ada' })
+        const former = ofExpress(sid).cookie
+        const before = ourCookie(await send('/named', []))
+        const became = isTakenOver ? ourCookie(await send('/who', [former])) : ''
+        const ours = ourCookie(await send('/unset', [before, former]))
+        await isNobody(former, isTakenOver ? [ours, became] : [ours])
+        t.notOk(old.sessions.has(sid), 'nor does it live on the former side')
+      }
+      // What a former session has become, and goes on as nobody's.
+      old.put('third', { user: 'ada' })
+      const former = ofExpress('third').cookie
+      const became = ourCookie(await send('/who', [former]))
+      const ours = ourCookie(await send('/unset', [became, former]))
+      await isNobody(former, [ours, became])
+      t.notOk(old.sessions.has('third'))
     }
-  }
-)
+  )
+}
 
 overEach(stores, t, 'an empty former session settles', async (t, over) => {
   const { old, send } = await moveIn(over)

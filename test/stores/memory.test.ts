@@ -707,6 +707,34 @@ t.test('P1: in no more bytes than two sessions take, a move keeps both ends', as
   store.subjects.endAll(ada)
 })
 
+t.test('S23: in a full store too, a trace has the place that its record had', async (t) => {
+  const life = Infinity
+  for (const how of ['move', 'retire'] as const) {
+    const { store, record } = setUp(how === 'move' ? { max: 5 } : { maxMemory: 2300 })
+    const key = (index: number): string => (how === 'move' ? keyFor(ada, index) : keyOf(index))
+    const version = (index: number): string => `life${index}.1`
+    for (let index = 1; index <= 5; index += 1) {
+      if (how === 'move') signIn(store, ada, index, record({ version: version(index) }))
+      else store.create(key(index), record({ version: version(index), data: 'x'.repeat(200) }))
+    }
+    // The second one moves, after the others were requested.
+    for (let index = 1; index <= 5; index += 1) store.get(key(index))
+    if (how === 'move') {
+      const trace = { successor: key(6), version: version(2), expiresAt: life }
+      t.ok(store.subjects.move(key(2), record({ version: 'life2.2' }), trace))
+    } else {
+      const trace = { successor: 's'.repeat(400), version: version(2), expiresAt: life }
+      t.ok(store.retire(key(2), trace))
+    }
+    store.get(key(5))
+    const next = record({ data: 'x'.repeat(200) })
+    store.create('next', next)
+    store.get('next')
+    t.equal(store.get(key(2)), undefined, `${how}: the trace is the next to go`)
+    for (const index of [3, 4, 5]) t.ok(store.get(key(index)), `${how}: ${index} stays`)
+  }
+})
+
 t.test('who hears of an eviction finds the step done that it made room for', async (t) => {
   const { store, record } = setUp({ max: 2 })
   const seen: unknown[] = []
