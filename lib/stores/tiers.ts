@@ -81,7 +81,7 @@ export class Tiers {
    */
   add(key: string, packed: string, hasData: boolean): void {
     const growth = this.#memoryFor(key, packed)
-    if (this.#isFull(growth, 1)) this.#makeRoom(growth, 1)
+    this.#makeRoom(growth, 1)
     this.#tierFor(key, hasData).put(key, packed)
     this.#memory += growth
   }
@@ -98,8 +98,7 @@ export class Tiers {
     const stays = hasData === undefined || this.hasReturned(before)
     const tier = stays ? before.tier : this.#tierFor(key, hasData)
     const growth = packedMemory(packed) - packedMemory(before.packed)
-    const isFull = this.#isFull(growth, 0)
-    if (isFull) this.#makeRoom(growth, 0, key)
+    this.#makeRoom(growth, 0, key)
     if (tier !== before.tier) before.tier.delete(key)
     tier.put(key, packed)
     this.#memory += growth
@@ -108,7 +107,7 @@ export class Tiers {
   /** Replaces a record, which keeps its place. Others give way to what grows. */
   replace({ tier, key, packed: before }: Entry, packed: string): void {
     const growth = packedMemory(packed) - packedMemory(before)
-    if (this.#isFull(growth, 0)) this.#makeRoom(growth, 0, key)
+    this.#makeRoom(growth, 0, key)
     tier.replace(key, packed)
     this.#memory += growth
   }
@@ -126,7 +125,7 @@ export class Tiers {
     packed: string
   ): void {
     const growth = this.#memoryFor(successor, packed) + packedMemory(trace) - packedMemory(before)
-    if (this.#isFull(growth, 1)) this.#makeRoom(growth, 1, key)
+    this.#makeRoom(growth, 1, key)
     tier.replace(key, trace) // mutant: trace of a move
     tier.put(successor, packed)
     this.#memory += growth
@@ -169,13 +168,14 @@ export class Tiers {
   }
 
   /**
-   * Removes records until there is room: of the next in line in each tier, one that has expired, or
-   * else the one of the first tier. Each of them takes room itself, so the work is no more than the
-   * size of what comes.
+   * Removes records until there is room for so many bytes and places more: of the next in line in
+   * each tier, one that has expired, or else the one of the first tier. Each of them takes room
+   * itself, so the work is no more than the size of what comes.
    *
    * @param spared the key of what does not give way: the room is for itself
    */
   #makeRoom(growth: number, places: number, spared?: string): void {
+    if (!this.#isFull(growth, places)) return
     const now = this.#settings.clock.now()
     const lines = this.#all.map((tier) => new Line(tier, now, spared))
     while (this.#isFull(growth, places)) {
