@@ -90,7 +90,7 @@ export function quotation(answers) {
     .flatMap(({ quoted = [] }) => quoted)
     .map(({ what, cells }) => [what, ...Object.keys(columns).map((name) => cells[name] ?? '–')])
   return [
-    `Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}; microseconds of the server's CPU for a request, with 0.1 KB of data:`,
+    `Measured on ${measuredOn()}, Node.js ${process.versions.node}, ${machine()}.\nMicroseconds of the server's CPU for a request, with 0.1 KB of data:`,
     table(['', ...Object.values(columns)], rows)
   ].join('\n\n')
 }
