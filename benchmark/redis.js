@@ -283,7 +283,7 @@ function report({ trips, cpu, far }) {
         value: tripsOf('login'),
         unit: '',
         atMost: 3,
-        note: 'to read the session, to create the next one, and to put a trace in place of the former; a script could do the last two where both are on one node, which a session that nobody has signed in to is not on a cluster or behind a proxy that shards; @fastify/session takes four'
+        note: 'one reads the session, one creates the next, one puts a trace in place of the former. One script could do the last two if both keys were on one node; on a cluster, or behind a proxy that shards, those of a session that nobody is signed in to are not. @fastify/session takes four'
       },
       ...cpuGoals.map(([kind, atMost]) => ({
         what: `Redis, CPU of ${kind}, by @fastify/session's (rolling)`,

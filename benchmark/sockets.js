@@ -57,7 +57,7 @@ export async function overSockets(scale) {
     about: [
       "Server and client are processes of their own; a hundred visitors take turns on 8 connections, which are kept for a sample, so that holdfast has the digests of their ids among the last 1,024 (*To read a signed id* has thousands of visitors); the memory store, and otherwise the default options, by which @fastify/session and express-session store or touch the session at each request, and holdfast touches it once a minute; µs of CPU that the server's process spent per request, its garbage collector included. " +
         "The client never sleeps: what it costs to wake one is for the machine's load to say. " +
-        'Each process has answered 20,000 requests of a kind before one counts, for an app is warm most of the time. ' +
+        'Each process has answered 20,000 requests of a kind with 0.1 KB before one counts, for an app is warm most of the time; fewer where a request takes many times as long, and with more data, for which the code is the same. ' +
         'Compare the rows of one column: between two columns the machine may have changed its pace, and "Fastify, bare" does the same work in all of them. ' +
         '`NODE_ENV` is `production`, and nobody has a logger but "holdfast, logger", which writes nothing: with one, holdfast notes what a handler changes too late to be stored, to warn of it. ' +
         '"holdfast, header" has its id in the header, "holdfast, secret" signs it. "Touching every time" and "not rolling" are there for a fair pair each. ' +

@@ -23,7 +23,7 @@ export interface SessionConfig extends StoreConfig {
   /** By how much a touch must move the expiry to be worth a write. */
   readonly touchAfter: number
   readonly generateId: () => string
-  /** Caches the public ids of the ids that were presented last. */
+  /** Caches the public ids of the ids that were presented or made last. */
   readonly publicIds: Recent<string>
   readonly saveUninitialized: boolean
   readonly adoptUnknownIds: (id: string) => boolean
